@@ -1,0 +1,86 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from microevo.processes import Grid, SpinodalDecomposition, rollout, simulate, trajectory_generator
+
+SMALL = SpinodalDecomposition(grid=Grid(shape=(32, 32)), first_frame=20.0, frame_interval=5.0)
+
+
+def generators(*indices: int) -> list[torch.Generator]:
+    return [trajectory_generator(3, index) for index in indices]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poisoned(SpinodalDecomposition):
+    """The third trajectory of a batch starts with a NaN."""
+
+    def initial(self, generators: Sequence[torch.Generator]) -> Tensor:
+        u = super().initial(generators)
+        u[2, 0, 5, 5] = torch.nan
+        return u
+
+
+def test_generators_differ_by_seed_and_index_and_repeat() -> None:
+    def draw(seed: int, index: int) -> float:
+        return float(torch.rand((), generator=trajectory_generator(seed, index)))
+
+    assert draw(0, 1) == draw(0, 1)
+    assert len({draw(seed, index) for seed in range(4) for index in range(4)}) == 16
+
+
+def test_simulate_stacks_the_frames_of_rollout() -> None:
+    frames = simulate(SMALL, generators(0, 1), 3)
+    assert frames.shape == (2, 3, 1, 32, 32)
+    assert frames.dtype == torch.float32
+    assert torch.equal(frames, torch.stack(list(rollout(SMALL, generators(0, 1), 3)), dim=1))
+
+
+def test_frame_zero_is_at_first_frame() -> None:
+    started = SpinodalDecomposition(grid=Grid(shape=(32, 32)), first_frame=0.0, frame_interval=20.0)
+    frames = simulate(started, generators(0, 1), 2)
+    torch.testing.assert_close(frames[:, 0], started.initial(generators(0, 1)).float(), atol=1e-6, rtol=0)
+    # The same instant reached with and without a frame in between.
+    torch.testing.assert_close(frames[:, 1], simulate(SMALL, generators(0, 1), 1)[:, 0], atol=1e-2, rtol=0)
+
+
+def test_image_is_coarser_than_the_solver() -> None:
+    fine = SpinodalDecomposition(grid=Grid(shape=(64, 64), spacing=0.5, coarsen=2), first_frame=5.0)
+    assert simulate(fine, generators(0, 1), 1).shape == (2, 1, 1, 32, 32)
+
+
+def test_drawn_parameters_equal_those_given_one_by_one() -> None:
+    mobility, kappa = [0.5, 1.0, 2.0], [2.5, 3.0, 2.0]
+    together = simulate(SMALL.with_parameters({"mobility": mobility, "kappa": np.array(kappa)}), generators(0, 1, 2), 3)
+    for i in range(3):
+        alone = SpinodalDecomposition(
+            grid=SMALL.grid, first_frame=20.0, frame_interval=5.0, mobility=mobility[i], kappa=kappa[i]
+        )
+        torch.testing.assert_close(together[i : i + 1], simulate(alone, generators(i), 3), atol=1e-5, rtol=0)
+
+
+def test_parameters_that_cannot_be_drawn_are_refused() -> None:
+    with pytest.raises(ValueError, match="rho"):
+        SMALL.with_parameters({"rho": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="kappa"):
+        SMALL.with_parameters({"kappa": [2.5, -1.0]})
+    with pytest.raises(ValueError, match="interface"):
+        SMALL.with_parameters({"kappa": [2.5, 0.1]})
+
+
+def test_a_nan_is_blamed_on_its_trajectory() -> None:
+    poisoned = Poisoned(grid=Grid(shape=(32, 32)))
+    with pytest.raises(ValueError, match=r"Poisoned, trajectory 2: .*finite"):
+        simulate(poisoned, generators(0, 1, 2, 3), 1)
+    with pytest.raises(ValueError, match=r"Poisoned, trajectory 30: .*finite"):
+        list(rollout(poisoned, generators(0, 1, 2, 3), 1, names=[10, 20, 30, 40]))
+
+
+@pytest.mark.parametrize("settings", [{"frame_interval": 0.0}, {"frame_interval": -1.0}, {"first_frame": -1.0}])
+def test_impossible_frame_times_are_refused(settings: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        SpinodalDecomposition(**settings)
