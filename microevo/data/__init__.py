@@ -1,0 +1,18 @@
+"""Trajectory stores, the windows cut from them, and the module that feeds them to a model."""
+
+from microevo.data.datamodule import TrajectoryDataModule
+from microevo.data.generate import Range, generate
+from microevo.data.imports import import_frames
+from microevo.data.store import Layout, TrajectoryStore
+from microevo.data.windows import Window, WindowDataset
+
+__all__ = [
+    "Layout",
+    "Range",
+    "TrajectoryDataModule",
+    "TrajectoryStore",
+    "Window",
+    "WindowDataset",
+    "generate",
+    "import_frames",
+]

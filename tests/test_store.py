@@ -1,0 +1,227 @@
+import errno
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import xarray
+import zarr
+
+from microevo.data import Layout, TrajectoryStore
+from microevo.processes import Field
+
+
+def layout(**settings):
+    defaults = {
+        "fields": (Field("c", "composition", "1"),),
+        "frames": 6,
+        "image_shape": (4, 5),
+        "splits": ("train", "val", "test"),
+        "process": "noise",
+        "recipe": {"seed": 3},
+        "command": "python -m microevo simulate --config x.yaml",
+    }
+    return Layout(**(defaults | settings))
+
+
+def frames(seed=0, fields=1, shape=(4, 5)):
+    return np.random.default_rng(seed).random((6, fields, *shape), dtype=np.float32)
+
+
+def test_what_is_read_is_what_was_written(tmp_path):
+    store = TrajectoryStore.create(tmp_path / "a.zarr", layout(fields=(Field("c", "c", "1"), Field("mu", "mu", "J"))))
+    written = [frames(i, fields=2) for i in range(3)]
+    for i, values in enumerate(written):
+        store.write(i, values)
+    store.finish()
+    read = TrajectoryStore.open(tmp_path / "a.zarr")
+    assert read.fields == ("c", "mu")
+    assert (len(read), read.frames, read.image_shape) == (3, 6, (4, 5))
+    for i, values in enumerate(written):
+        np.testing.assert_array_equal(read.read(i), values)
+        np.testing.assert_array_equal(read.read(i, 2, 5, ["mu"]), values[2:5, 1:])
+
+
+def test_the_memory_map_and_zarr_give_the_same_answer(make_store, tmp_path):
+    store = make_store(fields=("c", "T"))
+    other = tmp_path / "compressed.zarr"
+    shutil.copytree(store.path, other)
+    for name in store.fields:
+        values = np.asarray(zarr.open_group(store.path)[name])
+        shutil.rmtree(other / name)
+        zarr.open_group(other).create_array(
+            name,
+            data=values,
+            chunks=(2, 3, 4, 5),
+            shards=(2, 6, 4, 5),
+            dimension_names=("trajectory", "time", "y", "x"),
+        )
+    compressed = TrajectoryStore.open(other)
+    assert all(store._mappable.values())
+    assert not any(compressed._mappable.values())
+    for i in range(len(store)):
+        np.testing.assert_array_equal(compressed.read(i, 1, 4), store.read(i, 1, 4))
+
+
+def test_xarray_reads_it_as_it_is(make_store):
+    store = make_store(per_trajectory={"mobility": np.array([1.0, 2.0, 3.0, 4.0])}, frame_interval=0.5, spacing=2.0)
+    data = xarray.open_zarr(store.path, consolidated=False)
+    assert data.c.dims == ("trajectory", "time", "y", "x")
+    np.testing.assert_array_equal(data.c[1], store.read(1)[:, 0])
+    np.testing.assert_allclose(data.time, 0.5 * np.arange(6))
+    np.testing.assert_allclose(data.x, 2.0 * (np.arange(5) + 0.5))
+    assert data.mobility.dims == ("trajectory",)
+    assert "split" in data.coords
+    assert data.attrs["process"] == "noise"
+
+
+def test_statistics_are_those_of_the_training_split_alone(make_store):
+    store = make_store(splits=("test", "train", "val", "train"))
+    train = np.stack([store.read(1), store.read(3)]).astype(np.float64)
+    numbers = store.attributes["statistics"]["c"]
+    assert numbers["mean"] == pytest.approx(train.mean(), rel=1e-12)
+    assert numbers["std"] == pytest.approx(train.std(), rel=1e-9)
+    assert (numbers["min"], numbers["max"]) == (train.min(), train.max())
+
+
+def test_the_fingerprint_tells_data_apart(make_store):
+    one, same, other = make_store("a.zarr"), make_store("b.zarr"), make_store("c.zarr", frames=5)
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_an_unfinished_store_is_refused_with_the_way_to_finish_it(tmp_path):
+    store = TrajectoryStore.create(tmp_path / "a.zarr", layout())
+    store.write(1, frames())
+    with pytest.raises(ValueError, match=r"unfinished \(1 of 3 trajectories\).*simulate --config x.yaml"):
+        TrajectoryStore.open(tmp_path / "a.zarr")
+    partly = TrajectoryStore.open(tmp_path / "a.zarr", unfinished=True)
+    assert partly.missing() == [0, 2]
+    assert np.isnan(partly.read(0)).all()
+    with pytest.raises(ValueError, match="misses 2 of 3"):
+        partly.finish()
+
+
+def test_a_store_is_overwritten_only_when_asked(make_store):
+    store = make_store()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        TrajectoryStore.create(store.path, layout())
+    np.testing.assert_array_equal(TrajectoryStore.open(store.path).read(0), store.read(0))
+    TrajectoryStore.create(store.path, layout(), overwrite=True)
+    assert TrajectoryStore.open(store.path, unfinished=True).missing() == [0, 1, 2]
+
+
+def test_overwrite_never_removes_what_is_no_store(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").write_text("years of work")
+    with pytest.raises(FileExistsError, match="choose another path"):
+        TrajectoryStore.create(tmp_path / "thesis", layout(), overwrite=True)
+    assert (tmp_path / "thesis" / "chapter").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((6, 1, 4, 5), np.nan, np.float32), "frame 0 holds a value that is not finite"),
+        (np.zeros((6, 1, 5, 4), np.float32), r"has the shape \(6, 1, 4, 5\)"),
+    ],
+)
+def test_bad_trajectories_are_refused(tmp_path, values, message):
+    store = TrajectoryStore.create(tmp_path / "a.zarr", layout())
+    with pytest.raises(ValueError, match=message):
+        store.write(0, values)
+    assert store.missing() == [0, 1, 2]
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make it with"):
+        TrajectoryStore.open(tmp_path / "absent.zarr")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="no trajectory store"):
+        TrajectoryStore.open(tmp_path / "folder")
+    zarr.create_group(tmp_path / "newer.zarr").attrs.update({"microevo_schema": 99})
+    with pytest.raises(ValueError, match="update microevo"):
+        TrajectoryStore.open(tmp_path / "newer.zarr")
+
+
+def test_too_little_room_is_told_before_anything_is_written(tmp_path):
+    with pytest.raises(OSError, match="ask for fewer trajectories"):
+        TrajectoryStore.create(tmp_path / "a.zarr", layout(frames=10**13))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_runs_full_leaves_whole_trajectories(tmp_path):
+    store = TrajectoryStore.create(tmp_path / "a.zarr", layout(image_shape=(64, 64)))
+    store.write(0, frames(shape=(64, 64)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            store.write(1, frames(shape=(64, 64)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    assert caught.value.errno == errno.EFBIG
+    assert store.missing() == [1, 2]
+
+
+def test_kill_leaves_whole_trajectories_or_nothing(tmp_path):
+    """SIGKILL at arbitrary moments: what counts as written is what was written, and the rest can still be."""
+    script = textwrap.dedent(
+        """
+        import sys, numpy as np
+        from microevo.data import Layout, TrajectoryStore
+        from microevo.processes import Field
+        store = TrajectoryStore.open(sys.argv[1], unfinished=True)
+        print("ready", flush=True)
+        for i in store.missing():
+            store.write(i, np.full((6, 1, 64, 64), i + 1, np.float32))
+        """
+    )
+    path = tmp_path / "a.zarr"
+    store = TrajectoryStore.create(path, layout(image_shape=(64, 64), splits=("train",) * 400))
+    written = 0
+    for delay in (0.02, 0.05, 0.11):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(path)],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        there = set(range(400)) - set(store.missing())
+        assert len(there) >= written
+        written = len(there)
+        for i in there:
+            np.testing.assert_array_equal(store.read(i), i + 1)
+    assert 0 < written < 400
+    with pytest.raises(ValueError, match="unfinished"):
+        TrajectoryStore.open(path)
+
+
+def test_stores_travel_to_worker_processes(make_store):
+    store = make_store()
+    store.read(0)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).read(1), store.read(1))
+
+
+def test_a_read_only_store_is_readable(make_store):
+    store = make_store()
+    values = store.read(0)
+    subprocess.run(["chmod", "-R", "a-w", store.path], check=True)
+    np.testing.assert_array_equal(TrajectoryStore.open(store.path).read(0), values)
+    subprocess.run(["chmod", "-R", "u+w", store.path], check=True)
+
+
+def test_unknown_splits_are_refused():
+    with pytest.raises(ValueError, match="splits are train, val, test, but trian was given"):
+        layout(splits=("trian",))

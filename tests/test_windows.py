@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+
+from microevo.data import WindowDataset
+from microevo.data.windows import transform
+
+
+def test_a_window_is_the_slice_that_it_came_from(make_store):
+    store = make_store(frames=9)
+    windows = WindowDataset(store, store.split("train"), fields=["c"], n_past=3, n_future=2, stride=2)
+    assert [w[1] for w in windows.windows] == [0, 2, 4] * 2
+    for window in windows:
+        source = store.read(int(window.trajectory), int(window.start), int(window.start) + 5)
+        np.testing.assert_array_equal(torch.cat([window.past, window.future]), source)
+
+
+def test_memory_and_disk_give_the_same_windows(make_store):
+    store = make_store(frames=9, fields=("c", "T"))
+    settings = {"fields": ["T"], "n_past": 3, "n_future": 2}
+    for one, two in zip(
+        WindowDataset(store, [0, 1], **settings),
+        WindowDataset(store, [0, 1], preload=True, **settings),
+        strict=True,
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_a_window_can_be_written_to_without_harm(make_store):
+    store = make_store()
+    windows = WindowDataset(store, [0], fields=["c"], n_past=2, n_future=2, preload=True)
+    before = windows[0].past.clone()
+    windows[0].past.zero_()
+    assert torch.equal(windows[0].past, before)
+
+
+def test_a_window_longer_than_the_trajectory_is_refused_with_the_arithmetic(make_store):
+    store = make_store(frames=6)
+    with pytest.raises(ValueError, match=r"4 \+ 90 = 94 frames, but .* has 6"):
+        WindowDataset(store, [0], fields=["c"], n_past=4, n_future=90)
+
+
+def test_an_unknown_field_is_refused(make_store):
+    with pytest.raises(ValueError, match="has the fields c, not phi"):
+        WindowDataset(make_store(), [0], fields=["phi"], n_past=1, n_future=1)
+
+
+def test_a_symmetry_that_the_physics_lacks_is_refused(make_store):
+    with pytest.raises(ValueError, match="allows the symmetries flip, not shift"):
+        WindowDataset(
+            make_store(symmetries=("flip",)),
+            [0],
+            fields=["c"],
+            n_past=1,
+            n_future=1,
+            symmetries=["shift", "flip"],
+        )
+
+
+@pytest.mark.parametrize("symmetries", [["shift"], ["flip"], ["rotate"], ["shift", "flip", "rotate"]])
+@pytest.mark.parametrize("shape", [(6, 6), (4, 8)])
+def test_a_transformation_moves_pixels_and_nothing_else(symmetries, shape):
+    frames = torch.arange(2 * shape[0] * shape[1], dtype=torch.float32).reshape(1, 2, *shape).repeat(3, 1, 1, 1)
+    seen = set()
+    torch.manual_seed(0)
+    for _ in range(40):
+        moved = transform(frames, symmetries)
+        assert moved.shape == frames.shape
+        assert torch.equal(moved.flatten().sort().values, frames.flatten().sort().values)
+        assert torch.equal(moved[0], moved[2]), "all frames must move together"
+        seen.add(tuple(moved[0, 0].flatten().tolist()))
+    assert len(seen) > 1
