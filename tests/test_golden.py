@@ -1,0 +1,240 @@
+"""The same weights in our networks and in the reference implementations give the same numbers."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.flop_counter import FlopCounterMode
+
+from microevo.models import ConvLSTM, ConvLSTMNet, PredRNN, PredRNNNet, RecurrentForecaster, SimVPNet, rollout
+from microevo.models.recurrent import from_patches, to_patches
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden files are not at ../shared/golden")
+
+
+class Golden:
+    """One file: its settings, and its arrays as tensors."""
+
+    def __init__(self, name: str):
+        self.arrays = np.load(GOLDEN / f"{name}.npz")
+        self.config: dict[str, Any] = json.loads(str(self.arrays["config"]))
+        self.atol = max(1e-5, 20 * self.config.get("max_abs_diff_float32_vs_float64", 0))
+
+    def __getitem__(self, key: str) -> Tensor:
+        return torch.from_numpy(self.arrays[key])
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): self[key] for key in self.arrays.files if key.startswith(prefix)}
+
+    def close(self, ours: Tensor, key: str) -> None:
+        torch.testing.assert_close(ours, self[key], atol=self.atol, rtol=0)
+
+
+# SimVP
+
+
+SIMVP_NAMES = (
+    (r"^enc\.enc\.(\d+)\.conv\.(conv|norm)\.", r"encoder.stages.\1.\2."),
+    (r"^dec\.dec\.(\d+)\.conv\.conv\.(0\.)?", r"decoder.stages.\1.conv."),
+    (r"^dec\.dec\.(\d+)\.conv\.norm\.", r"decoder.stages.\1.norm."),
+    (r"^dec\.readout\.", r"decoder.readout."),
+    (r"attn\.spatial_gating_unit\.conv0\.", r"attention.near."),
+    (r"attn\.spatial_gating_unit\.conv_spatial\.", r"attention.far."),
+    (r"attn\.spatial_gating_unit\.conv1\.", r"attention.split."),
+    (r"attn\.proj_1\.", r"attention.project_in."),
+    (r"attn\.proj_2\.", r"attention.project_out."),
+    (r"mlp\.fc1\.", r"mlp.expand."),
+    (r"mlp\.dwconv\.dwconv\.", r"mlp.depthwise."),
+    (r"mlp\.fc2\.", r"mlp.project."),
+    (r"layer_scale_", r"scale"),
+)
+
+
+def simvp_name(reference: str) -> str:
+    """Our name of a tensor of the reference, where a reduction follows the first and the last block."""
+    name = reference
+    for pattern, ours in SIMVP_NAMES:
+        name = re.sub(pattern, ours, name)
+    if match := re.match(r"hid\.enc\.(\d+)\.(block|reduction)\.(.*)", name):
+        block, part, rest = int(match[1]), match[2], match[3]
+        name = f"translator.{block + (block > 0) + (part == 'reduction')}.{rest}"
+    return name
+
+
+def simvp_tensor(tensor: Tensor, name: str) -> Tensor:
+    return tensor.reshape(-1, 1, 1) if ".scale" in name else tensor
+
+
+def simvp(golden: Golden) -> SimVPNet:
+    config = golden.config
+    frames, channels, _, _ = config["in_shape"]
+    net = SimVPNet(
+        frames,
+        channels,
+        hid_s=config["hid_S"],
+        hid_t=config["hid_T"],
+        n_s=config["N_S"],
+        n_t=config["N_T"],
+        mlp_ratio=config["mlp_ratio"],
+        drop_path=config["drop_path"],
+    )
+    state = {simvp_name(key): value for key, value in golden.under("state/").items()}
+    net.load_state_dict({name: simvp_tensor(value, name) for name, value in state.items()}, strict=True)
+    return net
+
+
+@pytest.mark.parametrize("name", ["simvp_gsta", "simvp_gsta_c2"])
+def test_simvp_forward(name: str):
+    golden = Golden(name)
+    net = simvp(golden).eval()
+    with torch.no_grad():
+        golden.close(net(golden["input"]), "output")
+    assert sum(p.numel() for p in net.parameters()) == golden.config["parameters"]
+
+
+def test_simvp_rollout():
+    golden = Golden("simvp_gsta")
+    with torch.no_grad():
+        golden.close(rollout(simvp(golden).eval(), golden["input"], 25)[:, 20:], "rollout_tail")
+
+
+def test_simvp_intermediates():
+    golden = Golden("simvp_gsta_c2")
+    net = simvp(golden).eval()
+    with torch.no_grad():
+        latent, skip = net.encoder(golden["input"][0])
+        translated = net.translator(latent.flatten(0, 1)[None])
+    latent_shape = golden["intermediate/encoder_latent"].shape
+    golden.close(latent.reshape(latent_shape), "intermediate/encoder_latent")
+    golden.close(skip[0].reshape(golden["intermediate/encoder_skip"].shape), "intermediate/encoder_skip")
+    golden.close(translated.reshape(latent_shape), "intermediate/translator_output")
+
+
+@pytest.mark.parametrize(("case", "horizon"), [("single", 4), ("rollout", 10)])
+def test_simvp_training(case: str, horizon: int):
+    golden = Golden("simvp_gsta_train")
+    net = simvp(golden).train()
+    prediction = rollout(net, golden["input"], horizon)
+    loss = F.mse_loss(prediction, golden["target"][:, :horizon])
+    loss.backward()
+    golden.close(prediction[:, -1].detach(), f"{case}/output_last")
+    golden.close(loss.detach(), f"{case}/loss")
+    parameters, buffers = dict(net.named_parameters()), dict(net.named_buffers())
+    for key, expected in golden.under(f"{case}/grad/").items():
+        name = simvp_name(key)
+        gradient = parameters.pop(name).grad
+        assert gradient is not None
+        limit = 1e-4 * expected.abs().max().item()
+        torch.testing.assert_close(gradient, simvp_tensor(expected, name), atol=limit, rtol=0)
+    for key, expected in golden.under(f"{case}/grad_l2/").items():
+        gradient = parameters.pop(simvp_name(key)).grad
+        assert gradient is not None
+        torch.testing.assert_close(gradient.norm(), expected, atol=0, rtol=1e-4)
+    assert not parameters
+    for key, expected in golden.under(f"{case}/buffer_after/").items():
+        torch.testing.assert_close(buffers[simvp_name(key)], expected, atol=golden.atol, rtol=1e-5)
+
+
+def test_simvp_full_size():
+    with torch.device("meta"):
+        net = SimVPNet().eval()
+        assert sum(p.numel() for p in net.parameters()) == 18_603_009
+        with FlopCounterMode(display=False) as counter:
+            net(torch.zeros(1, 10, 1, 64, 64))
+    assert counter.get_total_flops() / 2 == pytest.approx(9.271e9, rel=1e-4)  # multiply-adds
+
+
+# Recurrent networks
+
+
+def test_patches():
+    arrays = np.load(GOLDEN / "reshape_patch.npz")
+    frames = torch.from_numpy(arrays["input"]).movedim(-1, 2)
+    for size in (2, 4):
+        patches = to_patches(frames, size)
+        assert torch.equal(patches.movedim(2, -1), torch.from_numpy(arrays[f"patch{size}"]))
+        assert torch.equal(from_patches(patches, size), frames)
+
+
+def recurrent_name(reference: str) -> str:
+    name = re.sub(r"^cell_list\.(\d+)\.(conv_\w)\.0\.", r"cells.\1.\2.", reference)
+    name = re.sub(r"^cell_list\.", "cells.", name)
+    return re.sub(r"^conv_last\.", "readout.", name)
+
+
+def recurrent(golden: Golden) -> RecurrentForecaster:
+    config = golden.config
+    sizes = {"filter_size": config["filter_size"], "patch_size": config["patch_size"], "horizon": 10}
+    hidden = config["num_hidden"]
+    if config["model"] == "ConvLSTM":
+        model: RecurrentForecaster = ConvLSTM(hidden, **sizes)
+    else:
+        model = PredRNN(hidden[0], layers=len(hidden), **sizes)
+    unused = config["parameters_without_influence"]
+    state = {recurrent_name(k): v for k, v in golden.under("state/").items() if k not in unused}
+    model.net.load_state_dict(state, strict=True)
+    return model
+
+
+@pytest.fixture(params=["convlstm", "predrnn"])
+def golden_recurrent(request: pytest.FixtureRequest) -> Golden:
+    return Golden(request.param)
+
+
+def test_recurrent_parameters(golden_recurrent: Golden):
+    ours = sum(p.numel() for p in recurrent(golden_recurrent).parameters())
+    unused = golden_recurrent.config["parameters_without_influence"]
+    left_out = sum(golden_recurrent[f"state/{key}"].numel() for key in unused)
+    assert ours + left_out == golden_recurrent.config["parameters"]
+
+
+def test_recurrent_forecast(golden_recurrent: Golden):
+    model = recurrent(golden_recurrent).eval()
+    past, target = golden_recurrent["input"], golden_recurrent["target"]
+    with torch.no_grad():
+        golden_recurrent.close(model(past, 10), "output")
+        golden_recurrent.close(model.unroll(past, 10)[:, :9], "output_warmup")
+        unmasked = model.unroll(past, 10, target, golden_recurrent["mask_true"].bool())
+    golden_recurrent.close(model.objective(unmasked, torch.cat([past[:, 1:], target], dim=1)), "loss")
+
+
+def test_recurrent_training(golden_recurrent: Golden):
+    model = recurrent(golden_recurrent).train()
+    past, target = golden_recurrent["input"], golden_recurrent["target"]
+    prediction = model.unroll(past, 10, target, golden_recurrent["train/mask_true"].bool())
+    loss = model.objective(prediction, torch.cat([past[:, 1:], target], dim=1))
+    loss.backward()
+    golden_recurrent.close(prediction[:, -1].detach(), "train/output_last")
+    golden_recurrent.close(loss.detach(), "train/loss")
+    parameters = dict(model.net.named_parameters())
+    for key, expected in golden_recurrent.under("train/grad_l2/").items():
+        if key in golden_recurrent.config["parameters_without_influence"]:
+            continue
+        gradient = parameters.pop(recurrent_name(key)).grad
+        assert gradient is not None
+        torch.testing.assert_close(gradient.norm(), expected, atol=0, rtol=1e-4)
+    assert not parameters
+
+
+@pytest.mark.parametrize(
+    ("net", "patch_size", "published"),
+    [
+        (ConvLSTMNet, 4, 15_083_520),
+        (ConvLSTMNet, 2, 14_928_384),
+        (PredRNNNet, 4, 23_838_720),
+        (PredRNNNet, 2, 23_568_384),
+    ],
+)
+def test_recurrent_full_size(net: type[ConvLSTMNet | PredRNNNet], patch_size: int, published: int):
+    with torch.device("meta"):
+        ours = sum(p.numel() for p in net(patch_size**2).parameters())
+    # Each published ConvLSTM cell holds a 5x5 and a 1x1 convolution, 256 to 128 channels, that nothing uses.
+    left_out = 4 * (5 * 5 + 1) * 2 * 128 * 128 if net is ConvLSTMNet else 0
+    assert ours + left_out == published
