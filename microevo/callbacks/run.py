@@ -1,0 +1,118 @@
+"""What a run keeps of itself: its settings, its surroundings, and a checkpoint when it is interrupted."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from microevo.data.store import versions
+
+
+def free_path(path: Path) -> Path:
+    """`path`, or `path` with the first number that is not taken: results are never overwritten."""
+    number = 2
+    candidate = path
+    while candidate.exists():
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return candidate
+
+
+class SaveRun(SaveConfigCallback):
+    """Writes `config-<stage>.yaml` and `run-<stage>.json` into the run's folder, and the config to W&B.
+
+    The config is complete (every default is in it) and can be given to `--config` again. The JSON file holds
+    the command, the versions, the seed and the fingerprint of the data.
+
+    Lightning's own callback writes one file per logger and refuses to write a second one.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, asked: Namespace) -> None:
+        super().__init__(parser, asked, save_to_log_dir=False)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write both files; called on rank zero alone."""
+        text = self.parser.dump(self.config, skip_none=False)
+        name = getattr(stage, "value", stage)
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        free_path(folder / f"config-{name}.yaml").write_text(text)
+        about = {
+            "command": shlex.join(["python", "-m", "microevo", *sys.argv[1:]]),
+            "seed": self.config.get("seed_everything"),
+            "data_fingerprint": getattr(trainer.datamodule, "fingerprint", ""),  # type: ignore[attr-defined]
+            "git_commit": _git_commit(),
+            "versions": versions(),
+            "devices": f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}",
+        }
+        free_path(folder / f"run-{name}.json").write_text(json.dumps(about, indent=2) + "\n")
+        tree = yaml.safe_load(text)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                keep = {key: tree[key] for key in ("seed_everything", "model", "data") if key in tree}
+                logger.experiment.config.update(keep | about, allow_val_change=True)
+
+
+class SaveOnInterrupt(Callback):
+    """Saves `last.ckpt` when Ctrl-C or a job's time limit stops the training.
+
+    `ModelCheckpoint(save_on_exception=True)` would put the interrupted weights under the name of the best.
+    """
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save where the checkpoints of this run are."""
+        saver = trainer.checkpoint_callback
+        stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        if not stopped or not isinstance(saver, ModelCheckpoint) or not trainer.training:
+            return
+        if saver.dirpath is None or trainer.world_size > 1:
+            # Saving is a collective call, and the other processes may be stuck in another one.
+            return
+        path = Path(saver.dirpath) / "last.ckpt"
+        trainer.save_checkpoint(path)
+        print(f"\ninterrupted at step {trainer.global_step}; go on with the same command and --ckpt_path {path}")
+
+
+class SeedEpochs(Callback):
+    """Starts each training epoch from random numbers that depend on the seed and the epoch alone.
+
+    A run that was resumed at the end of an epoch then equals one that was never interrupted.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reseed torch, on each device and process differently."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        state = np.random.SeedSequence([seed, trainer.current_epoch, trainer.global_rank]).generate_state(1)
+        torch.manual_seed(int(state[0]))
+
+
+def _git_commit() -> str | None:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-changed" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def log_image(trainer: Trainer, key: str, paths: Iterable[Path]) -> None:
+    """Send pictures to the loggers that take any."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            images: list[Any] = [str(path) for path in paths]
+            logger.log_image(key, images)

@@ -1,0 +1,76 @@
+"""simulate, import and benchmark: one function each."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionConfigFile
+
+from microevo import plot
+from microevo.cli.parser import Parser
+from microevo.data import TrajectoryStore, generate, import_frames
+
+
+def simulate(args: Sequence[str]) -> None:
+    """Simulate trajectories and draw a preview beside the store."""
+    settings = _parse("simulate", "Simulate trajectories into a zarr store; run it again to finish it.", generate, args)
+    store = generate(**settings, command=_command("simulate", args))
+    _announce(store)
+
+
+def import_(args: Sequence[str]) -> None:
+    """Import frames made by others and draw a preview beside the store."""
+    settings = _parse("import", "Turn frames made by others into a zarr store.", import_frames, args)
+    store = import_frames(**settings, command=_command("import", args))
+    _announce(store)
+
+
+def benchmark(args: Sequence[str]) -> None:
+    """Compare trained models with each other and with persistence."""
+    from microevo.benchmark import run  # imports wandb's and Lightning's halves that the others do not need
+
+    settings = _parse("benchmark", "Compare checkpoints side by side: one table, one picture.", run, args)
+    run(**settings)
+
+
+def _parse(name: str, description: str, function: Callable[..., Any], args: Sequence[str]) -> dict[str, Any]:
+    parser = Parser(prog=f"python -m microevo {name}", description=description)
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with any of the options below.")
+    parser.add_function_arguments(function, skip={"overwrite", "command"}, sub_configs=True)
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="Replace an existing output; without it nothing is overwritten.",
+    )
+    settings = parser.instantiate_classes(parser.parse_args(list(args))).as_dict()
+    settings.pop("config", None)
+    return settings
+
+
+def _command(name: str, args: Sequence[str]) -> str:
+    # Finishing a store must not start it anew.
+    return shlex.join(["python", "-m", "microevo", name, *(word for word in args if word != "--overwrite")])
+
+
+def _announce(store: TrajectoryStore) -> None:
+    """Say what the store holds, and show it."""
+    counts = ", ".join(f"{len(store.split(name))} {name}" for name in ("train", "val", "test"))
+    shape = " x ".join(str(pixels) for pixels in store.image_shape)
+    print(f"{store.path}: {len(store)} trajectories ({counts}) of {store.frames} frames, {shape} pixels")
+    for name, numbers in store.attributes["statistics"].items():
+        print(
+            f"  {name}: mean {numbers['mean']:.4g}, std {numbers['std']:.4g}, range {numbers['min']:.4g} to {numbers['max']:.4g}"
+        )
+    picture = store.path.with_suffix(".png")
+    rows = [store.read(i, fields=store.fields[:1])[:, 0] for i in range(min(3, len(store)))]
+    times = store.attributes["first_frame"] + store.attributes["frame_interval"] * _range(store.frames)
+    title = f"{store.attributes['process']}, {store.fields[0]}"
+    plot.save(plot.preview(rows, times, title), picture)
+    print(f"preview: {Path(picture)}")
+
+
+def _range(frames: int) -> Any:
+    import numpy as np
+
+    return np.arange(frames)
