@@ -58,7 +58,7 @@ class SpinodalDecomposition(Process):
     rho: float = 1.0
     c_alpha: float = 0.0
     c_beta: float = 1.0
-    tolerance: float = 1e-3
+    tolerance: float = 3e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

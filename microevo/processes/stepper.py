@@ -148,12 +148,16 @@ class SpectralBDF2(Stepper):
     def _advance_block(self, time: float, active: np.ndarray) -> None:
         """Up to four equal steps for each active trajectory, accepted or taken back."""
         left = time - self.time
-        ending = active & (left <= STEPS * self.step)
-        steps = np.where(ending, np.ceil(left / self.step - 1e-9).clip(1), STEPS).astype(int)
-        size = np.where(ending, left / steps, self.step)
+        # The last steps before an asked time are shortened evenly: a short one among long ones would be inaccurate.
+        near = active & (left <= 2 * STEPS * self.step)
+        count = np.where(near, np.ceil(left / self.step - 1e-9).clip(1), STEPS).astype(int)
+        size = np.where(near, left / count, self.step)
+        steps = np.minimum(count, STEPS)
+        ending = near & (count <= STEPS)
         steps[~active] = 0
         size[~active] = self.last[~active]  # they compute along, and are put back below
-        self._prepare(size, size / self.last)
+        ratio = size / self.last  # 0 at the very first step, which is of first order
+        self._prepare(size, ratio)
 
         modes, terms, fields = [self.modes_before, self.modes], [self.terms_before, self.terms], [self.field]
         for i in range(steps.max()):
@@ -166,7 +170,7 @@ class SpectralBDF2(Stepper):
             terms.append(self._forward(self.nonlinear(field)))
 
         taken = steps.copy()
-        error = self._errors(modes, steps)
+        error = self._errors(modes, steps, ratio)
         due = active & (ending | ((self.blocks + 1) % ENERGY_EVERY == 0))
         energy = self._energies(fields, steps, due)
         rise = ENERGY_RISE[self.field.dtype]
@@ -190,11 +194,10 @@ class SpectralBDF2(Stepper):
         self.rejections[good] = 0
         self.lowest[good & due] = energy[good & due]
         self.step[wrong] = size[wrong] / 2
-        self._adapt(good & (steps > 1), error, size)
+        self._adapt(good, error, size)
 
     def _prepare(self, size: np.ndarray, ratio: np.ndarray) -> None:
         """Coefficients of `u`, `u-`, `G` and `G-`, for the trajectories whose steps changed."""
-        ratio = np.where(np.isfinite(ratio), ratio, 0.0)
         for lane in np.flatnonzero(self.rest_step != size).tolist():
             self._coefficients(self.rest, lane, float(size[lane]), 1.0)
             self.rest_step[lane] = size[lane]
@@ -225,15 +228,13 @@ class SpectralBDF2(Stepper):
         for slot in range(4):
             out[slot, lane][still] = float(slot == 0)
 
-    def _errors(self, modes: list[Tensor], steps: np.ndarray) -> np.ndarray:
-        """Second difference of the last two steps relative to the field; 0 after a single step."""
-        if steps.max() < 2:
-            norm = self._norms(_pick(modes, steps + 1))
-            return np.where(np.isfinite(norm), 0.0, np.nan)
+    def _errors(self, modes: list[Tensor], steps: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+        """Second difference over the last two steps, relative to the field; of unequal steps, as if both were the last."""
         end, middle, begin = (_pick(modes, np.maximum(steps + 1 - back, 0)) for back in (0, 1, 2))
-        bend, norm = self._norms(end - 2 * middle + begin), self._norms(end)
-        error = np.where(steps > 1, bend, 0.0) / np.where(norm == 0, 1.0, norm)
-        return np.where(np.isfinite(norm), error, np.nan)
+        r = torch.as_tensor(np.where(steps > 1, 1.0, ratio)).to(end).reshape(-1, *(1,) * (end.ndim - 1))
+        bend = self._norms(2 * r / (1 + r) * ((end - middle) - r * (middle - begin)))
+        norm = self._norms(end)
+        return np.where(np.isfinite(norm), bend / np.where(norm == 0, 1.0, norm), np.nan)
 
     def _norms(self, modes: Tensor) -> np.ndarray:
         """L2 norm of each field about its mean, up to a common factor."""
