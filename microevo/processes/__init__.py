@@ -1,15 +1,21 @@
 """Phase-field processes: what evolves, on which grid, and how it is integrated."""
 
+from microevo.processes.dendrite import DendriticSolidification
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
+from microevo.processes.plane_wave import PlaneWave
 from microevo.processes.process import Field, Process, rollout, simulate, trajectory_generator
+from microevo.processes.regular_solution import RegularSolution
 from microevo.processes.spinodal import SpinodalDecomposition
 from microevo.processes.stepper import SpectralBDF2, StepError, Stepper
 
 __all__ = [
+    "DendriticSolidification",
     "Field",
     "Grid",
+    "PlaneWave",
     "Process",
+    "RegularSolution",
     "SpectralBDF2",
     "SpinodalDecomposition",
     "StepError",

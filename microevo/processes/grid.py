@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 
@@ -56,6 +56,22 @@ class Grid:
         for axis in range(2, u.ndim) if self.coarsen > 1 else ():
             u = u.unflatten(axis, (-1, self.coarsen)).mean(axis + 1)
         return u
+
+    def ghosts(self, width: int) -> Int64[Tensor, " padded"]:
+        """Which cell each one of the grid with `width` ghost cells on every side copies, both flattened.
+
+        Beyond the border of a periodic grid come the cells of its other side; a wall reflects.
+        """
+        source = torch.zeros((), dtype=torch.int64)
+        for cells in self.shape:
+            place = torch.arange(-width, cells + width)
+            if self.boundary == "periodic":
+                place = place % cells
+            else:
+                place = place % (2 * cells)
+                place = torch.minimum(place, 2 * cells - 1 - place)
+            source = cells * source[..., None] + place
+        return source.flatten()
 
     def wavenumbers_squared(self) -> Float[Tensor, "*modes"]:
         """`|k|^2` of each mode in the layout of `torch.fft.rfftn`, in float64 [l0^-2]; periodic grids only."""

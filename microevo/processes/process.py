@@ -135,9 +135,7 @@ def rollout(
             yield process.image(stepper.u)
     except StepError as error:
         name = error.lane if names is None else names[error.lane]
-        raise ValueError(
-            f"{type(process).__name__}, trajectory {name}: {error}; lower the tolerance or refine the grid"
-        ) from error
+        raise ValueError(f"{type(process).__name__}, trajectory {name}: {error}") from error
 
 
 def simulate(

@@ -268,7 +268,7 @@ class SpectralBDF2(Stepper):
             raise StepError(
                 lane,
                 f"at time {self.time[lane]:.6g} no step down to {size[lane]:.1e} is accepted, because {why} (last energy "
-                f"{self.lowest[lane]:.6g})",
+                f"{self.lowest[lane]:.6g}); lower the tolerance or refine the grid",
             )
 
     def _forward(self, field: Tensor) -> Tensor:
