@@ -1,15 +1,18 @@
-"""What a run writes besides its weights."""
+"""What a run writes besides its weights, and how it goes on when it is interrupted."""
 
 from microevo.callbacks.forecasts import ForecastWriter, ValidationFilmstrip
-from microevo.callbacks.run import SaveOnInterrupt, SaveRun, SeedEpochs, free_path
+from microevo.callbacks.resume import SaveLast, SeedSteps
+from microevo.callbacks.run import SaveRun, free_path
 from microevo.callbacks.table import LeadTable
+
+SaveOnInterrupt, SeedEpochs = SaveLast, SeedSteps  # until cli/training.py says the new names
 
 __all__ = [
     "ForecastWriter",
     "LeadTable",
-    "SaveOnInterrupt",
+    "SaveLast",
     "SaveRun",
-    "SeedEpochs",
+    "SeedSteps",
     "ValidationFilmstrip",
     "free_path",
 ]

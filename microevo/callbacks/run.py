@@ -1,7 +1,6 @@
 """What a run keeps of itself: its settings, its surroundings, and a checkpoint when it is interrupted."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -9,15 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
 from jsonargparse import Namespace
-from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from microevo.data.store import versions
 
@@ -65,39 +60,6 @@ class SaveRun(SaveConfigCallback):
             if isinstance(logger, WandbLogger):
                 keep = {key: tree[key] for key in ("seed_everything", "model", "data") if key in tree}
                 logger.experiment.config.update(keep | about, allow_val_change=True)
-
-
-class SaveOnInterrupt(Callback):
-    """Saves `last.ckpt` when Ctrl-C or a job's time limit stops the training.
-
-    `ModelCheckpoint(save_on_exception=True)` would put the interrupted weights under the name of the best.
-    """
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save where the checkpoints of this run are."""
-        saver = trainer.checkpoint_callback
-        stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
-        if not stopped or not isinstance(saver, ModelCheckpoint) or not trainer.training:
-            return
-        if saver.dirpath is None or trainer.world_size > 1:
-            # Saving is a collective call, and the other processes may be stuck in another one.
-            return
-        path = Path(saver.dirpath) / "last.ckpt"
-        trainer.save_checkpoint(path)
-        print(f"\ninterrupted at step {trainer.global_step}; go on with the same command and --ckpt_path {path}")
-
-
-class SeedEpochs(Callback):
-    """Starts each training epoch from random numbers that depend on the seed and the epoch alone.
-
-    A run that was resumed at the end of an epoch then equals one that was never interrupted.
-    """
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reseed torch, on each device and process differently."""
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        state = np.random.SeedSequence([seed, trainer.current_epoch, trainer.global_rank]).generate_state(1)
-        torch.manual_seed(int(state[0]))
 
 
 def _git_commit() -> str | None:

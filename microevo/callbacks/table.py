@@ -11,7 +11,7 @@ from torch import Tensor
 
 from microevo import plot
 from microevo.callbacks.run import free_path, log_image
-from microevo.models import Persistence
+from microevo.models import Forecaster, Persistence
 
 ORDER = ["model", "metric", "trajectory", "start", "lead"]
 
@@ -37,13 +37,13 @@ class LeadTable(Callback):
         """Forget an earlier test."""
         self._parts = []
 
-    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, *_) -> None:  # type: ignore[no-untyped-def]
+    def on_test_batch_end(self, trainer: Trainer, pl_module: Forecaster, outputs, batch, *_) -> None:  # type: ignore[no-untyped-def, override]
         """Keep the values of each forecast of the batch, not the forecasts."""
         name, seed = type(pl_module).__name__, getattr(pl_module, "trained_seed", None)
         self._parts.append(_rows(outputs).assign(model=name, seed=seed))
         if self.persistence and not isinstance(pl_module, Persistence):
             repeated = batch.past[:, -1:].expand_as(batch.future)
-            values = {metric: score(repeated, batch.future) for metric, score in pl_module.scores.items()}  # type: ignore[operator, union-attr]
+            values = {name: metric.score(repeated, batch.future) for name, metric in pl_module.lead_metrics.items()}
             values |= {"trajectory": batch.trajectory, "start": batch.start}
             self._parts.append(_rows(values).assign(model="Persistence", seed=None))
 

@@ -1,13 +1,15 @@
 """Windows of a store, batched for training, validation, test and prediction."""
 
+import os
 import warnings
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 
+from microevo.data.shuffle import Shuffle, ShuffledLoader
 from microevo.data.store import TrajectoryStore
 from microevo.data.windows import Window, WindowDataset
 
@@ -77,6 +79,7 @@ class TrajectoryDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.predict_split, self.predict_count = predict_split, predict_count
         self.datasets: dict[str, WindowDataset] = {}
+        self._seen = (-1, 0)  # epoch and number of its batches that were trained on before an interruption
 
     def setup(self, stage: str) -> None:
         """Open the store and cut the windows that the stage needs."""
@@ -95,8 +98,18 @@ class TrajectoryDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Window]:
         """Shuffled training windows; a last, smaller batch is left out where there are several."""
-        dataset = self.datasets["train"]
-        return self._loader(dataset, self.batch_size, shuffle=True, drop_last=len(dataset) > self.batch_size)
+        processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning's seed_everything leaves it
+        sampler = Shuffle(self.datasets["train"], processes=processes, rank=rank, seed=seed)
+        epoch, batches = self._seen
+        sampler.skip(epoch, batches * self.batch_size)
+        return ShuffledLoader(
+            self.datasets["train"],
+            self.batch_size,
+            sampler=sampler,
+            drop_last=len(sampler) > self.batch_size,
+            **self._loading,
+        )
 
     def val_dataloader(self) -> DataLoader[Window]:
         """Full-horizon validation windows, each exactly once over all processes."""
@@ -125,12 +138,19 @@ class TrajectoryDataModule(LightningDataModule):
         """SHA-256 of the store's numbers, once a stage is set up."""
         return next((dataset.store.fingerprint for dataset in self.datasets.values()), "")
 
-    def state_dict(self) -> dict[str, str]:
-        """What a checkpoint says of the data that it was trained on."""
-        return {"store": self.store_path, "fingerprint": self.fingerprint}
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint says of the data that it was trained on, and how far it got in them."""
+        data = {"store": self.store_path, "fingerprint": self.fingerprint}
+        if self.trainer is None:
+            return data
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        return data | {"epoch": self.trainer.current_epoch, "batches": batches}
 
-    def load_state_dict(self, state_dict: dict[str, str]) -> None:
-        """Warn where a run goes on with other data than it began with."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the last batch; warn where a run goes on with other data than it began with."""
+        self._seen = state_dict.get("epoch", -1), state_dict.get("batches", 0)
+        # Lightning says so of every loader without a state of its own; the state of ours is here.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         if state_dict["fingerprint"] != self.fingerprint:
             warnings.warn(
                 f"the checkpoint was trained on {state_dict['store']}, which held other data than {self.store_path} does; "
@@ -172,27 +192,15 @@ class TrajectoryDataModule(LightningDataModule):
                     f"{len(dataset)} windows cannot be shared by {world} processes; use fewer devices or more trajectories"
                 )
             sampler = UnpaddedSampler(dataset, num_replicas=world, rank=self.trainer.global_rank, shuffle=False)
-        return self._loader(dataset, self.eval_batch_size, sampler=sampler)
+        return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._loading)
 
-    def _loader(
-        self,
-        dataset: WindowDataset | Subset,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        sampler: DistributedSampler | None = None,
-    ) -> DataLoader[Window]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+    @property
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
 
 
 class UnpaddedSampler(DistributedSampler):

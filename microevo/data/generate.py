@@ -1,6 +1,8 @@
 """Process + splits + seed -> store, trajectory by trajectory, resumable."""
 
-from collections.abc import Mapping
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from microevo.data.store import SPLITS, Layout, TrajectoryStore
+from microevo.data.store import SPLITS, Layout, TrajectoryStore, versions
 from microevo.processes import Process, rollout, trajectory_generator
 
 
@@ -55,8 +57,8 @@ def generate(
 ) -> TrajectoryStore:
     """Simulate a store, or go on with an interrupted one.
 
-    Trajectory `i` depends on the process, `draw`, `seed` and `i` alone: neither the batch size nor an
-    interruption changes it.
+    Trajectory `i` depends on the process, `draw`, `seed` and `i` alone: neither the batch size nor the number of threads
+    nor an interruption changes a bit of it. Another device, or another version of torch, may round differently.
 
     Args:
         process: What evolves.
@@ -67,19 +69,26 @@ def generate(
         seed: Seed of the whole store.
         batch_size: Trajectories simulated at once.
         device: Where to simulate, e.g. `cpu` or `cuda`.
-        overwrite: Replace a store that is there.
+        overwrite: Replace a store that is there, unless it is the unfinished beginning of this one.
         command: The shell command that this call is, kept in the store for whoever has to finish it.
 
     Raises:
         FileExistsError: `output` exists and was made with other settings.
         ValueError: A setting cannot be met, or the simulation left the finite numbers.
+
+    Warns:
+        UserWarning: The store was begun with other versions of microevo or the libraries that compute.
     """
     strangers = sorted(set(splits) - set(SPLITS))
     if strangers:
         raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(strangers)} was given")
+    least = {"batch_size": (batch_size, 1), "seed": (seed, 0)} | {name: (count, 0) for name, count in splits.items()}
+    for name, (value, smallest) in least.items():
+        if value < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, but it is {value}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device is {device}, but PyTorch finds no CUDA device here; set it to cpu")
     draw = dict(draw or {})
-    # Decaying modes end in subnormal numbers, which slow a CPU down tenfold; always, because it changes bits.
-    torch.set_flush_denormal(True)
     names = [name for name in SPLITS for _ in range(splits.get(name, 0))]
     values = {
         name: np.array([limits.draw(_parameter_generator(seed, i, name)) for i in range(len(names))])
@@ -113,7 +122,7 @@ def generate(
     progress = tqdm(
         total=len(names) * frames, initial=(len(names) - len(todo)) * frames, unit="frame", desc=str(output)
     )
-    with progress:
+    with progress, _same_arithmetic():
         for first in range(0, len(todo), batch_size):
             batch = todo[first : first + batch_size]
             drawn = process.with_parameters({name: value[batch] for name, value in values.items()})
@@ -129,17 +138,67 @@ def generate(
 
 
 def _open_or_create(path: Path, layout: Layout, overwrite: bool) -> TrajectoryStore:
-    if overwrite or not path.exists():
-        return TrajectoryStore.create(path, layout, overwrite=overwrite)
+    if not path.exists():
+        return TrajectoryStore.create(path, layout)
+    if overwrite and not _is_beginning(path, layout):
+        return TrajectoryStore.create(path, layout, overwrite=True)
     store = TrajectoryStore.open(path, unfinished=True)
+    if difference := _difference(store, layout):
+        raise FileExistsError(
+            f"{path} was made with other settings ({difference}); use --overwrite to replace it or choose another path"
+        )
+    changed = _changed_versions(store)
+    if changed and not store.attributes["complete"]:
+        warnings.warn(
+            f"{path} was begun with {changed}; its trajectories may differ in the last bits from those that follow",
+            stacklevel=3,
+        )
+    return store
+
+
+def _is_beginning(path: Path, layout: Layout) -> bool:
+    """Whether going on gives the very store that a new start would give."""
+    try:
+        store = TrajectoryStore.open(path, unfinished=True)
+    except ValueError:
+        return False
+    return not (store.attributes["complete"] or _difference(store, layout) or _changed_versions(store))
+
+
+def _difference(store: TrajectoryStore, layout: Layout) -> str:
+    """The first setting in which the store differs from what is asked for, in words."""
     there, asked = _flatten(store.attributes["recipe"]), _flatten(layout.recipe)
     for key in sorted(there.keys() | asked.keys()):
         if there.get(key) != asked.get(key):
-            raise FileExistsError(
-                f"{path} was made with other settings ({key} is {there.get(key)} there and {asked.get(key)} here); use "
-                "--overwrite to replace it or choose another path"
-            )
-    return store
+            return f"{key} is {there.get(key, 'not set')} there and {asked.get(key, 'not set')} here"
+    return ""
+
+
+def _changed_versions(store: TrajectoryStore) -> str:
+    now, then = versions(), store.attributes["versions"]
+    return ", ".join(
+        f"{name} {then.get(name)} (now {now[name]})"
+        for name in ("microevo", "torch", "numpy")
+        if then.get(name) != now[name]
+    )
+
+
+@contextlib.contextmanager
+def _same_arithmetic() -> Iterator[None]:
+    """Compute in one thread, and flush subnormal numbers to zero.
+
+    Sums and transforms round otherwise when they are shared by several threads. Decaying modes end in subnormal
+    numbers, which slow a CPU down tenfold; to flush them is a setting of the calling thread alone.
+    """
+    threads = torch.get_num_threads()
+    flushes = bool(torch.tensor(1e-40) * 1 == 0)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)
 
 
 def _recipe(

@@ -269,26 +269,26 @@ class TrajectoryStore:
         return np.flatnonzero(self._split == SPLITS.index(name))
 
     def read(
-        self, trajectory: int, start: int = 0, stop: int | None = None, fields: Sequence[str] | None = None
+        self, trajectory: int | np.integer, start: int = 0, stop: int | None = None, fields: Sequence[str] | None = None
     ) -> Float[np.ndarray, "T C *image"]:
         """Frames `start` to `stop` of one trajectory, as float32.
 
-        A store in our own layout is read through a memory map of the chunk, about 30 times cheaper than zarr's
+        A store in our own layout is read through a memory map of the chunk, much cheaper than zarr's
         indexing; any other layout goes through zarr, with the same answer.
         """
         names = self.fields if fields is None else tuple(fields)
         parts = [self._read_field(name, trajectory, slice(start, stop)) for name in names]
         return np.stack(parts, axis=1).astype(np.float32, copy=False)
 
-    def _read_field(self, name: str, trajectory: int, frames: slice) -> np.ndarray:
+    def _read_field(self, name: str, trajectory: int | np.integer, frames: slice) -> np.ndarray:
         if self._mappable[name]:
             chunk = self._chunk(name, trajectory)
             with contextlib.suppress(FileNotFoundError):
                 array = self._arrays[name]
                 return np.memmap(chunk, dtype=array.dtype.newbyteorder("<"), mode="r", shape=array.shape[1:])[frames]
-        return np.asarray(self._arrays[name][trajectory, frames])
+        return np.asarray(self._arrays[name][int(trajectory), frames])
 
-    def _chunk(self, name: str, trajectory: int) -> Path:
+    def _chunk(self, name: str, trajectory: int | np.integer) -> Path:
         return self.path.joinpath(name, "c", str(trajectory), *("0" * (1 + len(self.image_shape))))
 
     @cached_property

@@ -86,7 +86,9 @@ class WindowDataset(Dataset[Window]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, index: int) -> Window:
+    def __getitem__(self, index: int | tuple[int, int]) -> Window:
+        """One window, by its index or by its index and the seed of its random transformation."""
+        index, seed = index if isinstance(index, tuple) else (index, None)
         trajectory, start = self.windows[index]
         stop = start + self.length
         if self.memory is not None:
@@ -95,21 +97,28 @@ class WindowDataset(Dataset[Window]):
             frames = self.store.read(trajectory, start, stop, self.fields)
         window = torch.from_numpy(np.array(frames))  # a copy: neither the map nor the memory may be written to
         if self.symmetries:
-            window = transform(window, self.symmetries)
+            generator = None if seed is None else torch.Generator().manual_seed(seed)
+            window = transform(window, self.symmetries, generator)
         return Window(window[: self.n_past], window[self.n_past :], torch.tensor(trajectory), torch.tensor(start))
 
 
-def transform(frames: Float[Tensor, "T C H W"], symmetries: Sequence[str]) -> Float[Tensor, "T C H W"]:
-    """Apply one random transformation, the same to all frames, drawn from torch's global generator."""
+def transform(
+    frames: Float[Tensor, "T C H W"], symmetries: Sequence[str], generator: torch.Generator | None = None
+) -> Float[Tensor, "T C H W"]:
+    """Apply one random transformation, the same to all frames, drawn from `generator` or torch's global one."""
     height, width = frames.shape[-2:]
     if "shift" in symmetries:
-        dy, dx = int(torch.randint(height, ())), int(torch.randint(width, ()))
+        dy, dx = int(torch.randint(height, (), generator=generator)), int(torch.randint(width, (), generator=generator))
         frames = frames.roll((dy, dx), dims=(-2, -1))
     if "flip" in symmetries:
-        mirrored = [axis for axis in (-2, -1) if torch.rand(()) < 0.5]
+        mirrored = [axis for axis in (-2, -1) if torch.rand((), generator=generator) < 0.5]
         frames = frames.flip(mirrored)
     if "rotate" in symmetries:
         # A quarter turn exchanges height and width, so only half turns keep the shape of an oblong image.
-        turns = int(torch.randint(4, ())) if height == width else 2 * int(torch.randint(2, ()))
+        turns = (
+            int(torch.randint(4, (), generator=generator))
+            if height == width
+            else 2 * int(torch.randint(2, (), generator=generator))
+        )
         frames = frames.rot90(turns, dims=(-2, -1))
     return frames.contiguous()
