@@ -24,6 +24,7 @@ INK, FAINT = "#24292f", "#8c959f"
 # Okabe and Ito's palette, distinguishable with any colour vision, less its yellow and black.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 BASELINE = "Persistence"
+HOUSE = ("FCN", "ConvLSTM", "PredRNN")  # look the same in every picture, whichever of them are in it
 
 Frames = Float[np.ndarray, "T H W"]
 
@@ -129,12 +130,12 @@ def draw_against_lead(axes: Axes, table: pd.DataFrame, metric: str) -> None:
 
 
 def model_styles(models: Iterable[object]) -> dict[str, dict[str, Any]]:
-    """Colour and line style of each model, the same in all pictures of these models; grey for Persistence."""
-    names = sorted({str(model) for model in models} - {BASELINE})
+    """Colour and line style of each model: those of `HOUSE` always the same, others by name; grey for Persistence."""
+    others = sorted({str(model) for model in models} - {BASELINE, *HOUSE})
     dashes = ("-", "-.", ":")
     styles: dict[str, dict[str, Any]] = {
         name: {"color": PALETTE[i % len(PALETTE)], "linestyle": dashes[i // len(PALETTE) % len(dashes)]}
-        for i, name in enumerate(names)
+        for i, name in enumerate([*HOUSE, *others])
     }
     return {**styles, BASELINE: {"color": FAINT, "linestyle": "--"}}
 

@@ -5,23 +5,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from jsonargparse import ActionConfigFile
 
 from microevo import plot
+from microevo.cli.checkpoint import refuse_other_files
+from microevo.cli.overview import COMMANDS
 from microevo.cli.parser import Parser
 from microevo.data import TrajectoryStore, generate, import_frames
 
 
 def simulate(args: Sequence[str]) -> None:
     """Simulate trajectories and draw a preview beside the store."""
-    settings = _parse("simulate", "Simulate trajectories into a zarr store; run it again to finish it.", generate, args)
+    settings = _parse("simulate", generate, args)
+    _refuse_absent_device(settings["device"])
     store = generate(**settings, command=_command("simulate", args))
     _announce(store)
 
 
 def import_(args: Sequence[str]) -> None:
     """Import frames made by others and draw a preview beside the store."""
-    settings = _parse("import", "Turn frames made by others into a zarr store.", import_frames, args)
+    settings = _parse("import", import_frames, args)
     store = import_frames(**settings, command=_command("import", args))
     _announce(store)
 
@@ -30,20 +35,38 @@ def benchmark(args: Sequence[str]) -> None:
     """Compare trained models with each other and with persistence."""
     from microevo.benchmark import run  # imports wandb's and Lightning's halves that the others do not need
 
-    settings = _parse("benchmark", "Compare checkpoints side by side: one table, one picture.", run, args)
+    settings = _parse("benchmark", run, args)
+    _refuse_absent_device(settings["device"])
+    for path in settings["checkpoints"].values():
+        refuse_other_files(Path(path))
     run(**settings)
 
 
-def _parse(name: str, description: str, function: Callable[..., Any], args: Sequence[str]) -> dict[str, Any]:
-    parser = Parser(prog=f"python -m microevo {name}", description=description)
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with any of the options below.")
-    parser.add_function_arguments(function, skip={"overwrite", "command"}, sub_configs=True)
-    parser.add_argument(
+def _refuse_absent_device(device: str) -> None:
+    try:
+        kind = "cpu" if device == "auto" else torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"{device} is no device; use cpu or cuda") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"PyTorch finds no GPU for the device {device}; use cpu")
+
+
+def parser(name: str, function: Callable[..., Any]) -> Parser:
+    """The parser of a command whose options are the arguments of a function."""
+    made = Parser(prog=f"python -m microevo {name}", description=COMMANDS[name])
+    made.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with any of the options below.")
+    made.add_function_arguments(function, skip={"overwrite", "command"}, sub_configs=True)
+    made.add_argument(
         "--overwrite",
         action="store_true",
         help="Replace an existing output; without it nothing is overwritten.",
     )
-    settings = parser.instantiate_classes(parser.parse_args(list(args))).as_dict()
+    return made
+
+
+def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> dict[str, Any]:
+    made = parser(name, function)
+    settings = made.instantiate_classes(made.parse_args(list(args))).as_dict()
     settings.pop("config", None)
     return settings
 
@@ -62,15 +85,11 @@ def _announce(store: TrajectoryStore) -> None:
         print(
             f"  {name}: mean {numbers['mean']:.4g}, std {numbers['std']:.4g}, range {numbers['min']:.4g} to {numbers['max']:.4g}"
         )
+    if len(store.image_shape) != 2:
+        return
     picture = store.path.with_suffix(".png")
     rows = [store.read(i, fields=store.fields[:1])[:, 0] for i in range(min(3, len(store)))]
-    times = store.attributes["first_frame"] + store.attributes["frame_interval"] * _range(store.frames)
+    times = store.attributes["first_frame"] + store.attributes["frame_interval"] * np.arange(store.frames)
     title = f"{store.attributes['process']}, {store.fields[0]}"
     plot.save(plot.preview(rows, times, title), picture)
     print(f"preview: {Path(picture)}")
-
-
-def _range(frames: int) -> Any:
-    import numpy as np
-
-    return np.arange(frames)

@@ -1,6 +1,7 @@
 """Forecaster: what all models share, from the loss to the checkpoint."""
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,6 +86,7 @@ class Forecaster(LightningModule, ABC):
         }
         # Compute groups would merge metrics that agree on the first batch, for good.
         self.metrics = MetricCollection({**self.lead_metrics}, compute_groups=False)
+        self.trained_seed: int | None = None  # of the run that the weights come from
         self._last_loss: LossCheck | None = None
         self._squared_error: Tensor | None = None  # left by `objective` for `training_step` to log
 
@@ -184,13 +186,16 @@ class Forecaster(LightningModule, ABC):
         """Log `val/<metric>`, a mean over leads, and the squared error at the first, tenth and last lead."""
         curves = self._curves()
         means = {f"val/{name}": curve.mean() for name, curve in curves.items()}
+        means["val/rmse"] = means["val/mse"].sqrt()
         leads = {
             f"val/mse_lead{lead:03d}": curves["mse"][lead - 1]
             for lead in sorted({1, 10, self.horizon})
             if lead <= self.horizon
         }
         # `compute` has already put the processes together; `sync_dist` only says so to Lightning.
-        self.log_dict(means | leads | {"val/rmse": means["val/mse"].sqrt()}, sync_dist=True)
+        # The training loss stays off the progress bar: showing it would make the host wait for the device.
+        self.log("val/mse", means.pop("val/mse"), sync_dist=True, prog_bar=True)
+        self.log_dict(means | leads, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
         """Start counting anew."""
@@ -249,6 +254,8 @@ class Forecaster(LightningModule, ABC):
         """Add what it takes to rebuild the model; refuse to save weights spoilt by the last loss."""
         self._refuse_nonfinite_loss()
         checkpoint["microevo_model"] = type(self).__name__
+        seed = os.environ.get("PL_GLOBAL_SEED")  # where Lightning's seed_everything leaves it
+        checkpoint["microevo_seed"] = int(seed) if seed else None
         # The last two are those that Lightning's CLI stores, so that `LightningModule.load_from_checkpoint`
         # rebuilds any model, however it was made.
         settings = {name: plain(value) for name, value in checkpoint["hyper_parameters"].items()}
@@ -259,6 +266,7 @@ class Forecaster(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another model; let the schedule take the length of the present run."""
         refuse_other_model(self, checkpoint)
+        self.trained_seed = checkpoint.get("microevo_seed")
         if self.attached and self.trainer.training:
             self._refuse_other_optimiser(checkpoint["hyper_parameters"])
         for state in checkpoint.get("lr_schedulers", []):

@@ -1,0 +1,99 @@
+"""Each sweep file is expanded by W&B's own agent, and the command that comes out is run."""
+
+import itertools
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_models import shrink
+from wandb.wandb_agent import Agent
+
+from microevo.cli.training import TrainingCLI
+
+ROOT = Path(__file__).parents[1]
+SWEEPS = sorted(ROOT.glob("experiments/sweeps/*.yaml"))
+
+
+def load(sweep: Path) -> dict:
+    return yaml.safe_load(sweep.read_text())
+
+
+def experiment_of(sweep: Path) -> Path:
+    command = load(sweep)["command"]
+    return ROOT / command[command.index("--config") + 1]
+
+
+def values_of(parameter: dict) -> list:
+    """Values that the server may send: all of a list, both ends and the middle of a range."""
+    if "values" in parameter:
+        return parameter["values"]
+    low, high = parameter["min"], parameter["max"]
+    return [low, (low * high) ** 0.5, high]
+
+
+@pytest.fixture
+def launch(tmp_path, monkeypatch):
+    """Lets W&B's agent start a command, as if the server had sent it parameters; returns its exit code."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    # The agent leaves its traces in the environment, and starts whatever `python` is on the path.
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_DIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def start(sweep: Path, parameters: dict, extra: list[str]) -> int:
+        agent = Agent(api=None, queue=None, sweep_id="none")
+        agent._sweep_command = [*load(sweep)["command"], *extra]
+        arguments = {name: {"value": value} for name, value in parameters.items()}
+        agent._command_run({"run_id": "trial", "program": load(sweep)["program"], "args": arguments})
+        process = agent._run_processes["trial"]
+        return process.wait(timeout=240) if hasattr(process, "wait") else process._popen.wait(timeout=240)
+
+    return start
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_the_command_of_a_sweep_trains(sweep, launch, small_store):
+    parameters = {name: values_of(parameter)[0] for name, parameter in load(sweep)["parameters"].items()}
+    assert launch(sweep, parameters, shrink(experiment_of(sweep), small_store)) == 0
+    run = Path("runs") / experiment_of(sweep).stem
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+    assert len(list((run / "wandb").glob("offline-run-*-trial"))) == 1
+    config = yaml.safe_load((run / "config-fit.yaml").read_text())
+    shrunk = {option.partition("=")[0].removeprefix("--") for option in shrink(experiment_of(sweep), small_store)}
+    for name in parameters.keys() - shrunk:
+        value = config
+        for key in name.split("."):
+            value = value[key]
+        assert value == parameters[name]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_every_value_of_a_sweep_is_a_valid_setting(sweep, monkeypatch):
+    class Parsed(TrainingCLI):
+        def before_instantiate_classes(self):
+            raise StopIteration(self.config[self.subcommand])
+
+    monkeypatch.chdir(ROOT)
+    parameters = load(sweep)["parameters"]
+    ranges = [[(name, value) for value in values_of(parameter)] for name, parameter in parameters.items()]
+    longest = max(map(len, ranges))
+    for trial in itertools.islice(zip(*map(itertools.cycle, ranges), strict=True), longest):
+        with pytest.raises(StopIteration) as stop:
+            Parsed(["fit", "--config", str(experiment_of(sweep)), *(f"--{name}={value}" for name, value in trial)])
+        for name, value in trial:
+            assert stop.value.value[name] == value
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep_asks_for_what_the_runs_log(sweep):
+    asked = load(sweep)
+    assert asked["metric"] == {"name": "val/mse", "goal": "minimize"}
+    assert asked["program"] == "microevo"
+    assert asked["command"][-1] == "${args}"  # one that drops false or the hyphens would change what is trained
+    assert all("." in name for name in asked["parameters"])
+    assert sweep.read_text().startswith(f"# wandb sweep {sweep.relative_to(ROOT)}")

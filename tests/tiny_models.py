@@ -1,0 +1,36 @@
+"""Experiments made so small that a test can train them."""
+
+from pathlib import Path
+
+import yaml
+
+SMALL_MODEL = {
+    "FCN": ["--model.init_args.hid_s=2", "--model.init_args.hid_t=4", "--model.init_args.n_t=2"],
+    "ConvLSTM": ["--model.init_args.hidden=[4,4]", "--model.init_args.filter_size=3"],
+    "PredRNN": ["--model.init_args.hidden=4", "--model.init_args.filter_size=3"],
+}
+SHORT_RUN = [
+    "--data.init_args.horizon=6",
+    "--data.init_args.batch_size=2",
+    "--trainer.max_steps=2",
+    "--trainer.max_epochs=2",
+    "--trainer.limit_train_batches=1",
+    "--trainer.val_check_interval=1",
+    "--trainer.accelerator=cpu",
+    "--trainer.log_every_n_steps=1",
+]
+
+
+def part(experiment: Path, name: str) -> dict:
+    """The `data` or `model` of an experiment, which may be a file beside it."""
+    value = yaml.safe_load(experiment.read_text())[name]
+    return yaml.safe_load((experiment.parent / value).read_text()) if isinstance(value, str) else value
+
+
+def model_of(experiment: Path) -> str:
+    return part(experiment, "model")["class_path"].rsplit(".", 1)[-1]
+
+
+def shrink(experiment: Path, store: Path) -> list[str]:
+    """Options that make an experiment's `fit` and `test` a matter of seconds, on a small store."""
+    return [f"--data.init_args.store={store}", *SMALL_MODEL[model_of(experiment)], *SHORT_RUN]
