@@ -1,0 +1,120 @@
+"""Every command and every piece of code in the READMEs runs, on data and models shrunk to seconds."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+
+COMMAND = re.compile(r"^ {4}((?:python|make|wandb) .*?)(?: {2,}#.*)?$", re.MULTILINE)
+SMALL_MODELS = {
+    "microevo.models.FCN": {"hid_s": 4, "hid_t": 8, "n_t": 2},
+    "microevo.models.ConvLSTM": {"hidden": [4]},
+    "microevo.models.PredRNN": {"hidden": 4, "layers": 2},
+}
+
+
+def commands(readme: str) -> list[str]:
+    return [match[1].strip() for match in COMMAND.finditer((ROOT / readme).read_text())]
+
+
+def shrink(path: Path) -> None:
+    """Rewrite a recipe or an experiment with the same structure and small numbers."""
+    tree = yaml.safe_load(path.read_text())
+    if "process" in tree:
+        tree["process"]["init_args"] |= {"first_frame": 2.0, "frame_interval": 1.0}
+        tree["process"]["init_args"]["grid"]["shape"] = [32, 32]
+        tree |= {"splits": {"train": 2, "val": 1, "test": 1}, "frames": 24}
+    arguments = tree.get("init_args", {})
+    if "store" in arguments:
+        arguments |= {"horizon": min(arguments["horizon"], 14), "batch_size": 2}
+    for part in (tree, tree.get("model")):
+        if isinstance(part, dict) and part.get("class_path") in SMALL_MODELS:
+            part["init_args"] |= SMALL_MODELS[part["class_path"]]
+    if "model" in tree:
+        tree["trainer"] = {"max_epochs": 1, "limit_train_batches": 2}
+    if "checkpoints" in tree:  # what the READMEs train
+        tree["checkpoints"] = {"FCN": tree["checkpoints"]["FCN"]}
+        tree["repeats"] = 1
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "experiments", folder / "experiments")
+    shutil.copytree(ROOT / "data" / "recipes", folder / "data" / "recipes")
+    for path in [*folder.glob("experiments/**/*.yaml"), *folder.glob("data/recipes/*.yaml")]:
+        if path.parent.name != "sweeps" and path.name != "defaults.yaml":
+            shrink(path)
+    frames = np.random.default_rng(0).random((10, 24, 16, 16), dtype=np.float32)
+    np.save(folder / "frames.npy", frames)
+    return folder
+
+
+def test_the_readmes_commands_run_in_their_order(workplace, microevo):
+    done = set()
+    for command in [*commands("README.md"), *commands("data/README.md")]:
+        program, *rest = shlex.split(command)
+        if program == "make":
+            subprocess.run(["make", "--dry-run", *rest], cwd=ROOT, check=True, capture_output=True)
+        elif program == "python":
+            assert rest[:2] == ["-m", "microevo"]
+            if command in done:
+                continue
+            result = microevo(*rest[2:], cwd=workplace)
+            assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+            done.add(command)
+        else:
+            assert (ROOT / rest[1]).exists() or "<sweep id>" in command  # tests/test_sweeps.py runs what they start
+    assert {command.split()[3] for command in done} == {
+        "simulate",
+        "import",
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "benchmark",
+    }
+    assert (workplace / "results/spinodal/report.md").exists()
+
+
+def test_the_demo_runs_what_is_tested():
+    """`make demo` is made of commands whose configs test_experiments runs, each of them existing."""
+    dry = subprocess.run(
+        ["make", "--dry-run", "--always-make", "demo"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    demo = [shlex.split(line) for line in dry.stdout.splitlines() if "-m microevo" in line]
+    assert [words[3] for words in demo] == ["simulate", "fit", "fit", "fit", "test", "predict", "benchmark"]
+    for words in demo:
+        assert (ROOT / words[words.index("--config") + 1]).exists()
+
+
+def test_the_readmes_code_runs(workplace, microevo, monkeypatch):
+    for arguments in (
+        ["simulate", "--config", "data/recipes/demo.yaml"],
+        ["fit", "--config", "experiments/demo/demo-fcn.yaml"],
+    ):
+        result = microevo(*arguments, cwd=workplace)
+        assert result.returncode == 0, result.stderr
+    monkeypatch.chdir(workplace)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        exec(block, names)
+    assert names["forecast"].shape == (1, 50, 1, 32, 32)
+    past = torch.rand(2, 10, 1, 16, 16)
+    assert names["Mine"](width=4)(past, 3).shape == (2, 3, 1, 16, 16)
+    from microevo.processes import simulate, trajectory_generator
+
+    fading = simulate(names["Fading"](), [trajectory_generator(0, 0)], 3)
+    assert fading.shape == (1, 3, 1, 64, 64)
+    assert torch.allclose(fading[:, 2] / fading[:, 1], torch.tensor(0.904837))
+    metric = names["MassDrift"](horizon=10)
+    metric.update(past + 0.25, past)
+    assert torch.allclose(metric.compute().float(), torch.full((10,), 0.25))
