@@ -15,7 +15,7 @@ install: .venv/installed ## Make .venv and install microevo into it
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "microevo needs Python 3.11 or newer, not " + sys.version.split()[0]'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch" 
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
 	@touch $@
 
@@ -27,6 +27,10 @@ demo: .venv/installed ## Simulate, train three models, compare them (CPU, under 
 	$(RUN) test --config experiments/demo/demo-fcn.yaml --ckpt_path best
 	$(RUN) predict --config experiments/demo/demo-fcn.yaml --ckpt_path best
 	$(RUN) benchmark --config experiments/demo/benchmark.yaml --overwrite
+	@echo "pictures:   results/demo/report.png, data/demo.png, runs/demo-fcn/*.png and *.gif"
+	@echo "try next:   your own frames (README, 'Your own data'), or the paper's network on a GPU:"
+	@echo "            .venv/bin/python -m microevo simulate --config data/recipes/spinodal.yaml"
+	@echo "            .venv/bin/python -m microevo fit --config experiments/spinodal-fcn.yaml"
 
 lint: .venv/installed ## Format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

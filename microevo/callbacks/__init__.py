@@ -5,8 +5,6 @@ from microevo.callbacks.resume import SaveLast, SeedSteps
 from microevo.callbacks.run import SaveRun, free_path
 from microevo.callbacks.table import LeadTable
 
-SaveOnInterrupt, SeedEpochs = SaveLast, SeedSteps  # until cli/training.py says the new names
-
 __all__ = [
     "ForecastWriter",
     "LeadTable",

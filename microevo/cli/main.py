@@ -40,6 +40,10 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("\nmicroevo: interrupted; the same command goes on where it was", file=sys.stderr)
         raise SystemExit(130) from None
+    except SystemExit as leave:
+        if isinstance(leave.__context__, KeyboardInterrupt):  # Lightning has said so, and leaves with 1
+            raise SystemExit(130) from None
+        raise
     except failures.EXPECTED as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()

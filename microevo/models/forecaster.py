@@ -42,9 +42,9 @@ class Forecaster(LightningModule, ABC):
     `self.save_hyperparameters(logger=False)`, as here, so that a checkpoint can rebuild it.
 
     Args:
-        n_past: Past frames in a window.
-        channels: Fields in a frame.
-        horizon: Frames forecast in validation and test.
+        n_past: Past frames in a window; on the command line it follows from the data.
+        channels: Fields in a frame; on the command line it follows from the data.
+        horizon: Frames forecast in validation and test; on the command line it follows from the data.
         lr: Learning rate; with `onecycle` the largest one.
         weight_decay: Weight decay of AdamW.
         schedule: `onecycle`: the rate rises and falls once over the whole run. `constant`: it stays at `lr`.
