@@ -14,6 +14,8 @@ from microevo.data import Layout, TrajectoryStore, generate
 from microevo.processes import Field, Grid, SpinodalDecomposition
 
 ROOT = Path(__file__).parents[1]
+# The same bytes are promised for one thread, and the workers of the test run share the cores already.
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -90,7 +90,7 @@ def test_the_demo_runs_what_is_tested():
     dry = subprocess.run(
         ["make", "--dry-run", "--always-make", "demo"], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    demo = [shlex.split(line) for line in dry.stdout.splitlines() if "-m microevo" in line]
+    demo = [shlex.split(line) for line in dry.stdout.splitlines() if line.startswith(".venv/bin/python -m")]
     assert [words[3] for words in demo] == ["simulate", "fit", "fit", "fit", "test", "predict", "benchmark"]
     for words in demo:
         assert (ROOT / words[words.index("--config") + 1]).exists()
