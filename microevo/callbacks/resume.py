@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,46 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
+class Interrupted(SystemExit):
+    """Ctrl-C, raised between two steps."""
+
+
 class SaveLast(Checkpoint):
     """Keeps `last.ckpt` up to date: after each validation, at the end, and when Ctrl-C or a time limit stops the training.
 
     `ModelCheckpoint(save_last=True)` writes it only together with a new best, and `save_on_exception=True` would put
     interrupted weights under the name of the best. As a `Checkpoint` it is called after the callbacks whose state it
     saves; list it after `ModelCheckpoint`.
+
+    The first Ctrl-C takes effect between two steps, so that none is left half done; a second one stops at once.
     """
 
     def __init__(self) -> None:
         self._begun = False
         self._saved_step = -1
+        self._stop = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to save; before, a resumed run has not yet loaded its weights."""
-        self._begun, self._saved_step = True, -1
+        self._begun, self._saved_step, self._stop = True, -1, False
+        in_main = threading.current_thread() is threading.main_thread()
+        # Several processes would stop at different steps and wait for each other; Lightning ends those.
+        if in_main and trainer.world_size == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def _on_interrupt(self, *_: object) -> None:
+        self._stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stop before the next step."""
+        if self._stop:
+            raise Interrupted(128 + signal.SIGINT)
+
+    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Stop before the next windows; a resumed run validates again from the first."""
+        if self._stop:
+            raise Interrupted(128 + signal.SIGINT)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop before spoilt weights are scored and saved.
@@ -46,20 +72,22 @@ class SaveLast(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after a validation at the end of an epoch, which `EarlyStopping` counts only here, and at the very end."""
         ends = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        stops = trainer.should_stop or trainer.received_sigterm
+        stops = self._stop or trainer.should_stop or trainer.received_sigterm
         if _validates_at_epoch_ends(trainer) or ends or stops:
             _refuse_spoilt_weights(trainer, pl_module)
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing is left to save."""
-        self._begun = False
+        self._finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save what Ctrl-C or SIGTERM interrupts, and say how to go on."""
         if isinstance(exception, SIGTERMException):
             exception.code = 128 + signal.SIGTERM  # as a shell reports it; Lightning leaves with 0
-        if not self._begun or not isinstance(exception, KeyboardInterrupt | SIGTERMException):
+        begun = self._begun
+        self._finish()
+        if not begun or not isinstance(exception, Interrupted | KeyboardInterrupt | SIGTERMException):
             return
         where = "the last validation"
         # Saving is a collective call: among several processes the others may be stuck in another one.
@@ -75,6 +103,11 @@ class SaveLast(Checkpoint):
                 f"\nmicroevo: interrupted; the same command with --ckpt_path {os.path.relpath(path)} goes on from {where}",
                 file=sys.stderr,
             )
+
+    def _finish(self) -> None:
+        self._begun = False
+        if signal.getsignal(signal.SIGINT) == self._on_interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _save(self, trainer: Trainer) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
