@@ -1,6 +1,7 @@
 """Phase-field processes: what evolves, on which grid, and how it is integrated."""
 
 from microevo.processes.dendrite import DendriticSolidification
+from microevo.processes.grain_growth import GrainGrowth
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
 from microevo.processes.plane_wave import PlaneWave
@@ -12,6 +13,7 @@ from microevo.processes.stepper import SpectralBDF2, StepError, Stepper
 __all__ = [
     "DendriticSolidification",
     "Field",
+    "GrainGrowth",
     "Grid",
     "PlaneWave",
     "Process",
