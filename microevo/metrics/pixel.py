@@ -5,8 +5,10 @@ Every function takes frames `B T C H W` and returns `B T`. Averaging over sample
 autocast.
 """
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -87,6 +89,80 @@ def ssim(
         )
     assert isinstance(value, Tensor)  # a tuple only if the full map is asked for
     return value.float().unflatten(0, target.shape[:2])
+
+
+def psnr(
+    prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"], data_range: float = 1.0
+) -> Float[Tensor, "B T"]:
+    """Peak signal-to-noise ratio, `10 log10(data_range^2 / mean squared error)` [dB]; higher is better.
+
+    An exact frame scores infinity, and so does a mean over frames that has one: average `squared_error` and convert
+    the mean if forecasts may be exact. Neither argument is clipped.
+
+    Args:
+        prediction: Forecast frames.
+        target: True frames.
+        data_range: Largest minus smallest value a field can take [field units].
+
+    Raises:
+        ValueError: If `data_range` is not positive.
+    """
+    if not data_range > 0:
+        raise ValueError(f"data_range must be positive, but it is {data_range}; give the span of the field's values")
+    return 10 * (data_range**2 / squared_error(prediction, target)).log10()
+
+
+def correlation(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
+    """Pearson correlation of forecast and truth over pixels, mean over fields [1]; higher is better, 1 at most.
+
+    Blind to a wrong mean or contrast. Where a frame does not vary the coefficient is undefined: 1 is given if the two
+    frames are equal, and 0 if they are not (a blank forecast says nothing about the pattern). A frame that is not
+    finite scores NaN.
+    """
+    prediction, target = _float32(prediction, target)
+    p = prediction - prediction.mean(dim=(3, 4), keepdim=True)
+    t = target - target.mean(dim=(3, 4), keepdim=True)
+    norms = [torch.linalg.vector_norm(x, dim=(3, 4)) for x in (p, t)]
+    # Rounding of the mean leaves this much of a frame that does not vary.
+    pixels = target.shape[-1] * target.shape[-2]
+    floors = [1e-6 * pixels**0.5 * x.abs().amax(dim=(3, 4)) for x in (prediction, target)]
+    blank = (norms[0] <= floors[0]) | (norms[1] <= floors[1])
+    value = ((p * t).sum(dim=(3, 4)) / (norms[0] * norms[1])).clamp(-1, 1)
+    equal = (prediction == target).all(dim=4).all(dim=3)
+    value = torch.where(blank, equal.to(value), value)
+    finite = (prediction.isfinite() & target.isfinite()).all(dim=4).all(dim=3)
+    return torch.where(finite, value, torch.nan).mean(dim=2)
+
+
+class CorrelationTime(NamedTuple):
+    """When forecasts lose the pattern.
+
+    Attributes:
+        lead: First lead whose correlation is under the threshold [frames]; one beyond the horizon where it never is.
+        censored: Where it never is: the true value is at least `lead`.
+    """
+
+    lead: Float[Tensor, " B"]
+    censored: Bool[Tensor, " B"]
+
+
+def correlation_time(values: Float[Tensor, "B T"], threshold: float = 0.8) -> CorrelationTime:
+    """First lead at which the correlation is under a threshold [frames]; higher is better.
+
+    A forecast that keeps its pattern over the whole horizon T counts as T + 1 and is marked as censored. A mean of these
+    numbers is the mean of the smaller of correlation time and T + 1: exact without censored forecasts, a lower bound of
+    the mean correlation time with them (leaving them out, or putting NaN, would favour models that fail early).
+    Compare such means at one horizon only, and give the share of censored forecasts beside them.
+
+    A correlation of NaN counts as under the threshold: a forecast that is not finite has lost the pattern.
+
+    Args:
+        values: `correlation` of each forecast at each lead, lead 1 first.
+        threshold: Correlation that must be kept; 0.8 and 0.9 are usual.
+    """
+    kept = values >= threshold
+    leads_kept = kept.cumprod(dim=1).sum(dim=1)
+    return CorrelationTime(lead=(leads_kept + 1).to(values), censored=leads_kept == values.shape[1])
 
 
 def _float32(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
