@@ -5,7 +5,7 @@ RUN := $(BIN)/python -m microevo
 PYTEST := $(BIN)/pytest --jaxtyping-packages=microevo,beartype.beartype
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-all clean
+.PHONY: help install demo lint test test-all benchmark clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,10 @@ test: lint ## Lint and the default tests (under ten minutes on 2 cores)
 
 test-all: lint ## Lint and all tests, the long ones too
 	$(PYTEST) -n 2
+
+benchmark: .venv/installed ## Our solvers against their transforms, py-pde, exponax and FiPy (one core, about seven minutes)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[benchmark]"
+	$(BIN)/python experiments/solvers/benchmark.py
 
 clean: ## Remove caches, runs and results, but no data
 	rm -rf runs results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
