@@ -1,5 +1,7 @@
+import contextlib
 import hashlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +14,9 @@ import torch
 import yaml
 import zarr
 
+from microevo.cli import main
 from microevo.data import Range, TrajectoryStore, generate
+from microevo.data import store as store_module
 from microevo.processes import Grid, Process, SpinodalDecomposition
 
 SPLITS = {"train": 3, "val": 1, "test": 1}
@@ -137,7 +141,14 @@ def test_parameters_are_drawn_independently_of_each_other_and_of_the_trajectorie
         ({"frames": 0}, "at least one frame"),
         ({"batch_size": 0}, "batch_size must be at least 1, but it is 0"),
         ({"seed": -1}, "seed must be at least 0, but it is -1"),
-        ({"draw": {"composition": Range(low=0.4, high=1.4)}}, "composition must lie between"),
+        ({"draw": {"composition": Range(low=0.4, high=1.4)}}, "trajectory . draws .* composition must lie between"),
+        ({"drawn_share": 1.5}, "drawn_share is a part of the trajectories, from 0 to 1, but it is 1.5"),
+        ({"workers": 0}, "workers must be at least 1, but it is 0"),
+        ({"trajectories": "3"}, "given as first:end, as in 0:100 for 0 to 99, but they are 3;"),
+        ({"trajectories": "-2:"}, "given as first:end, .* but they are -2:;"),
+        ({"trajectories": "5:9"}, "trajectories 5:9 are none of this store, which has 5, numbered 0 to 4"),
+        ({"trajectories": "3:3"}, "trajectories 3:3 are none of this store"),
+        ({"trajectories": "0:2", "overwrite": True}, "would remove what other jobs wrote"),
     ],
 )
 def test_what_cannot_be_met_is_refused_before_anything_is_written(tmp_path, settings, message):
@@ -152,12 +163,6 @@ def test_an_absent_device_is_refused(tmp_path):
         make(tmp_path / "a.zarr", device="cuda")
 
 
-@pytest.mark.parametrize(("low", "high", "log"), [(1.0, 0.5, False), (0.0, 1.0, True)])
-def test_an_impossible_range_is_refused(low, high, log):
-    with pytest.raises(ValueError, match="low <= high"):
-        Range(low=low, high=high, log=log)
-
-
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
@@ -166,6 +171,8 @@ def test_an_impossible_range_is_refused(low, high, log):
         ({"process": small(kappa=2.0)}, r"process\.init_args\.kappa is 2\.5 there and 2\.0 here"),
         ({"splits": SPLITS | {"train": 4}}, r"splits\.train is 3 there and 4 here"),
         ({"draw": None}, r"draw\.composition\.high is 0\.6 there and not set here"),
+        ({"drawn_share": 0.5}, r"drawn_share is not set there and 0\.5 here"),
+        ({"redraw": True}, r"redraw is not set there and True here"),
     ],
 )
 def test_other_settings_are_refused_with_the_one_that_differs(tmp_path, settings, key):
@@ -174,7 +181,7 @@ def test_other_settings_are_refused_with_the_one_that_differs(tmp_path, settings
         make(tmp_path / "a.zarr", **settings)
     assert TrajectoryStore.open(tmp_path / "a.zarr").fingerprint == store.fingerprint
     make(tmp_path / "a.zarr", **settings, overwrite=True)
-    assert TrajectoryStore.open(tmp_path / "a.zarr").fingerprint != store.fingerprint or "splits" in key
+    assert TrajectoryStore.open(tmp_path / "a.zarr").fingerprint != store.fingerprint or key[:6] in ("splits", "redraw")
 
 
 def test_a_complete_store_is_returned_at_once(tmp_path, monkeypatch):
@@ -212,6 +219,83 @@ def test_a_simulation_that_fails_names_the_trajectory_and_keeps_the_others(tmp_p
             make(tmp_path / "a.zarr", **make_two)
     with pytest.raises(ValueError, match="unfinished"):
         TrajectoryStore.open(tmp_path / "a.zarr")
+
+
+def test_half_the_set_keeps_the_look_of_the_process(tmp_path):
+    store = make(tmp_path / "a.zarr", splits={"train": 12}, drawn_share=0.5)
+    own = np.flatnonzero(store.per_trajectory["composition"] == 0.5)
+    assert 0 < len(own) < 12
+    np.testing.assert_array_equal(own, np.flatnonzero(store.per_trajectory["mobility"] == 1.0))
+    plain = make(tmp_path / "b.zarr", splits={"train": 12}, draw=None)
+    for i in range(12):
+        assert np.allclose(store.read(i), plain.read(i), atol=1e-5) == (i in own)
+    assert store.attributes["recipe"]["drawn_share"] == 0.5
+
+
+# ------------------------------------------------------ parts of a store
+
+
+def test_ranges_fill_a_store_in_any_order(tmp_path, capfd):
+    make(tmp_path / "a.zarr")
+    capfd.readouterr()
+    for trajectories, missing in (("3:4", [0, 1, 2, 4]), (":1", [1, 2, 4]), ("4:900", [1, 2]), ("0:2", [2])):
+        store = make(tmp_path / "b.zarr", trajectories=trajectories)
+        assert not store.attributes["complete"]
+        assert store.missing() == missing
+    assert "8/8" in capfd.readouterr().err  # the bar counts the frames of the range
+    last = make(tmp_path / "b.zarr", trajectories="2:3")
+    assert last.attributes["complete"]
+    assert make(tmp_path / "b.zarr", trajectories="1:2").attributes["complete"]  # nothing left to do
+    assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
+
+
+def test_a_part_is_finished_by_the_call_without_a_range(tmp_path):
+    make(tmp_path / "a.zarr")
+    make(tmp_path / "b.zarr", trajectories="1:3")
+    make(tmp_path / "b.zarr")
+    assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
+
+
+def _beaten(monkeypatch, rival):
+    """Another process makes the store while this one is about to."""
+    write = store_module._write_skeleton
+
+    def slow(path, layout):
+        write(path, layout)
+        monkeypatch.setattr(store_module, "_write_skeleton", write)
+        rival()
+
+    monkeypatch.setattr(store_module, "_write_skeleton", slow)
+
+
+def test_jobs_that_start_at_the_same_moment_share_one_store(tmp_path, monkeypatch):
+    make(tmp_path / "a.zarr")
+    _beaten(monkeypatch, lambda: make(tmp_path / "b.zarr", trajectories="3:"))
+    assert make(tmp_path / "b.zarr", trajectories=":3").attributes["complete"]
+    assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]
+
+
+def test_the_slower_of_two_jobs_with_different_settings_is_refused(tmp_path, monkeypatch):
+    _beaten(monkeypatch, lambda: make(tmp_path / "b.zarr", seed=4))
+    with pytest.raises(FileExistsError, match="seed is 4 there and 3 here"):
+        make(tmp_path / "b.zarr", trajectories=":3")
+    assert TrajectoryStore.open(tmp_path / "b.zarr").attributes["recipe"]["seed"] == 4
+
+
+def test_jobs_may_overlap_and_end_at_the_same_moment(tmp_path, monkeypatch):
+    """While one job writes what it simulated, another has done the same and finishes the store."""
+    make(tmp_path / "a.zarr")
+    write = TrajectoryStore.write
+
+    def overtaken(self, trajectory, frames):
+        monkeypatch.setattr(TrajectoryStore, "write", write)
+        assert make(tmp_path / "b.zarr").attributes["complete"]
+        write(self, trajectory, frames)
+
+    monkeypatch.setattr(TrajectoryStore, "write", overtaken)
+    assert make(tmp_path / "b.zarr", trajectories="1:4", batch_size=1).attributes["complete"]
+    assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
 
 
 def test_progress_counts_frames(tmp_path, capfd):
@@ -277,10 +361,13 @@ def test_symmetries_follow_from_the_boundary_and_the_law(tmp_path, monkeypatch, 
 
 # ------------------------------------------------------------- the real command
 
+COUNT = 18
+COMMAND = "python -m microevo simulate --config recipe.yaml"
+
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    """Ten trajectories, one at a time, about a second's work."""
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eighteen trajectories, one at a time, about two seconds' work."""
     settings = {
         "output": "a.zarr",
         "process": {
@@ -288,61 +375,202 @@ def recipe(tmp_path: Path) -> Path:
             "init_args": {"grid": {"shape": [64, 64]}, "first_frame": 20.0},
         },
         "draw": {"composition": {"low": 0.4, "high": 0.6}},
-        "splits": {"train": 6, "val": 2, "test": 2},
+        "drawn_share": 0.5,
+        "splits": {"train": 10, "val": 4, "test": 4},
         "frames": 12,
         "batch_size": 1,
         "seed": 5,
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings))
+    monkeypatch.chdir(tmp_path)
     return path
 
 
-def _start(folder: Path) -> subprocess.Popen[str]:
+def _uninterrupted(recipe: Path, command: str) -> dict[str, str]:
+    settings = yaml.safe_load(recipe.read_text()) | {"output": recipe.with_name("b.zarr"), "batch_size": 4}
+    settings["draw"] = {"composition": Range(low=0.4, high=0.6)}
+    settings["process"] = SpinodalDecomposition(grid=Grid(shape=(64, 64)), first_frame=20.0)
+    return contents(generate(**settings, command=command).path)
+
+
+def _start(folder: Path, *args: str) -> subprocess.Popen[str]:
+    """The command, at the head of a process group as a shell would have it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "microevo", "simulate", "--config", "recipe.yaml"],
+        [sys.executable, "-m", "microevo", "simulate", "--config", "recipe.yaml", *args],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
+def _written(store: Path) -> int:
+    return len(list(store.glob("c/c/*/0/0/0")))
+
+
 def _wait_for(chunks: int, store: Path, running: subprocess.Popen[str]) -> None:
-    while running.poll() is None and len(list(store.glob("c/c/*/0/0/0"))) < chunks:
+    while running.poll() is None and _written(store) < chunks:
         time.sleep(0.005)
     assert running.poll() is None, running.communicate()
 
 
-def test_killed_and_interrupted_simulations_end_in_the_same_bytes(tmp_path, recipe, microevo):
-    store = tmp_path / "a.zarr"
-    for chunks in (1, 4):
-        killed = _start(tmp_path)
-        _wait_for(chunks, store, killed)
-        killed.kill()
-        killed.wait()
-        with pytest.raises(ValueError, match=r"unfinished \(\d of 10 .* simulate --config recipe.yaml"):
-            TrajectoryStore.open(store)
+def _group(leader: int) -> dict[int, str]:
+    """The processes of a group and their commands, but for those that are dead already."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            state, _, group = (process / "stat").read_text().rsplit(")", 1)[1].split()[:3]
+            if int(group) == leader and state not in "ZX":
+                found[int(process.name)] = (process / "cmdline").read_text()
+    return found
 
-    stopped = _start(tmp_path)
-    _wait_for(7, store, stopped)
-    stopped.send_signal(signal.SIGINT)
-    _, told = stopped.communicate()
+
+def _workers(leader: int) -> list[int]:
+    return [pid for pid, command in _group(leader).items() if "spawn_main" in command]
+
+
+def _all_end(leader: int) -> bool:
+    patience = time.monotonic() + 10
+    while _group(leader) and time.monotonic() < patience:
+        time.sleep(0.02)
+    return not _group(leader)
+
+
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_killed_and_interrupted_simulations_end_in_the_same_bytes(tmp_path, recipe, microevo, workers):
+    store, several = tmp_path / "a.zarr", ["--workers", str(workers)]
+    killed = _start(tmp_path, *several)
+    _wait_for(1, store, killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    with pytest.raises(ValueError, match=r"unfinished \(\d+ of 18 .* simulate --config recipe.yaml --workers"):
+        TrajectoryStore.open(store)
+
+    if workers > 1:
+        bereft = _start(tmp_path, *several)
+        _wait_for(_written(store) + 2, store, bereft)
+        crew = _workers(bereft.pid)
+        assert len(crew) == workers
+        os.kill(crew[0], signal.SIGKILL)
+        _, told = bereft.communicate(timeout=60)
+        assert bereft.returncode == 1
+        assert told.strip().splitlines()[-1] == (
+            "microevo: error: a worker process was ended by SIGKILL, as happens when memory runs out; whole trajectories are "
+            "kept: give the command again, with fewer workers or a smaller batch_size"
+        )
+        assert "Traceback" not in told
+        assert _all_end(bereft.pid)
+
+    stopped = _start(tmp_path, *several)
+    _wait_for(_written(store) + 2, store, stopped)
+    pressed = time.monotonic()
+    os.killpg(stopped.pid, signal.SIGINT)  # Ctrl-C reaches every process
+    _, told = stopped.communicate(timeout=60)
+    assert time.monotonic() - pressed < 10
     assert stopped.returncode == 130
     assert told.strip().splitlines()[-1] == "microevo: interrupted; the same command goes on where it was"
     assert "Traceback" not in told
+    assert _all_end(stopped.pid)
 
     finished = microevo("simulate", "--config", "recipe.yaml")
     assert finished.returncode == 0, finished.stderr
-    assert "10 trajectories (6 train, 2 val, 2 test) of 12 frames, 64 x 64 pixels" in finished.stdout
-    settings = yaml.safe_load(recipe.read_text())
-    settings |= {
-        "output": tmp_path / "b.zarr",
-        "batch_size": 4,
-        "command": "python -m microevo simulate --config recipe.yaml",
-    }
-    settings["draw"] = {"composition": Range(low=0.4, high=0.6)}
-    settings["process"] = SpinodalDecomposition(grid=Grid(shape=(64, 64)), first_frame=20.0)
-    generate(settings.pop("process"), settings.pop("output"), **settings)
-    assert contents(store) == contents(tmp_path / "b.zarr")
+    assert "18 trajectories (10 train, 4 val, 4 test) of 12 frames, 64 x 64 pixels" in finished.stdout
+    assert contents(store) == _uninterrupted(recipe, f"{COMMAND} --workers {workers}")
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(tmp_path, recipe):
+    orphaned = _start(tmp_path, "--workers", "2")
+    _wait_for(1, tmp_path / "a.zarr", orphaned)
+    assert len(_workers(orphaned.pid)) == 2
+    orphaned.kill()
+    orphaned.wait()
+    assert _all_end(orphaned.pid)
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_workers_start_is_quiet(tmp_path, recipe):
+    started = _start(tmp_path, "--workers", "3")
+    while len(_workers(started.pid)) < 3:
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGINT)
+    _, told = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert "Traceback" not in told
+    assert _all_end(started.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_kills_at_random_moments_leave_a_store_that_can_be_finished(tmp_path, recipe, microevo, seed):
+    store, random = tmp_path / "a.zarr", np.random.default_rng(seed)
+    outcomes = []
+    for _ in range(5):
+        running = _start(tmp_path, "--workers", "3")
+        while running.poll() is None and len(_workers(running.pid)) < 3:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 5))
+        crew = _workers(running.pid)
+        if crew and random.random() < 0.5:
+            os.kill(int(random.choice(crew)), signal.SIGKILL)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+        running.communicate(timeout=60)
+        outcomes.append(running.returncode)
+        assert _all_end(running.pid)
+        if running.returncode == 0:
+            break
+        assert not store.exists() or not TrajectoryStore.open(store, unfinished=True).attributes["complete"]
+    assert set(outcomes) & {1, -9}, outcomes
+    assert microevo("simulate", "--config", "recipe.yaml").returncode == 0
+    assert contents(store) == _uninterrupted(recipe, f"{COMMAND} --workers 3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranges", [("0:9", "9:18"), ("0:12", "6:18")], ids=["apart", "overlapping"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_array_of_jobs_that_are_killed_ends_in_the_same_bytes(tmp_path, recipe, microevo, ranges, seed):
+    store, random = tmp_path / "a.zarr", np.random.default_rng(seed)
+    for _ in range(3):
+        jobs = [_start(tmp_path, f"--trajectories={part}") for part in ranges]  # both find no store
+        _wait_for(_written(store) + 1, store, jobs[0])
+        for job in jobs:
+            time.sleep(random.uniform(0, 0.3))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+            job.communicate()
+    if seed:  # both to the end, where they may finish the store at the same moment
+        jobs = [_start(tmp_path, f"--trajectories={part}") for part in ranges]
+        told = [job.communicate(timeout=120)[0] for job in jobs]
+        assert [job.returncode for job in jobs] == [0, 0]
+        assert any("18 trajectories (10 train" in words for words in told)
+    else:
+        assert microevo("simulate", "--config", "recipe.yaml").returncode == 0
+    assert contents(store) == _uninterrupted(recipe, COMMAND)
+
+
+def test_a_job_says_what_is_missing_and_how_to_finish(tmp_path, recipe, capsys):
+    words = ["simulate", "--config", "recipe.yaml", "--frames=2", "--process.init_args.grid.shape=[16,16]"]
+    main([*words, "--trajectories", "16:18"])
+    told = capsys.readouterr().out
+    store = TrajectoryStore.open("a.zarr", unfinished=True)
+    assert "a.zarr: trajectories 16:18 are there, 16 of 18 are still missing" in told
+    assert told.strip().endswith(f"as does: {store.attributes['command']}")
+    assert store.attributes["command"] == f"{COMMAND} --frames=2 '--process.init_args.grid.shape=[16,16]'"
+    main([*words, "--trajectories=0:16"])
+    assert "a.zarr: 18 trajectories (10 train, 4 val, 4 test) of 2 frames" in capsys.readouterr().out
+    assert TrajectoryStore.open("a.zarr").attributes["command"] == store.attributes["command"]
+
+
+def test_a_range_in_a_config_file_is_not_in_the_command_that_finishes(tmp_path, recipe):
+    recipe.write_text(recipe.read_text() + "trajectories: '3:4'\n")
+    words = ["simulate", "--config", "recipe.yaml", "--frames=2", "--process.init_args.grid.shape=[16,16]"]
+    main(words)
+    command = shlex.split(TrajectoryStore.open("a.zarr", unfinished=True).attributes["command"])
+    assert command[-2:] == ["--trajectories", ":"]
+    main(command[3:])
+    assert TrajectoryStore.open("a.zarr").attributes["complete"]

@@ -1,5 +1,7 @@
 import errno
+import json
 import os
+import pathlib
 import pickle
 import resource
 import shutil
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ import xarray
 import zarr
 
 from microevo.data import Layout, TrajectoryStore
+from microevo.data import store as store_module
 from microevo.processes import Field
 
 
@@ -115,6 +119,68 @@ def test_a_store_is_overwritten_only_when_asked(make_store):
     np.testing.assert_array_equal(TrajectoryStore.open(store.path).read(0), store.read(0))
     TrajectoryStore.create(store.path, layout(), overwrite=True)
     assert TrajectoryStore.open(store.path, unfinished=True).missing() == [0, 1, 2]
+
+
+def test_of_two_that_make_a_store_at_the_same_moment_the_slower_gives_way(tmp_path, monkeypatch):
+    write = store_module._write_skeleton
+
+    def slow(path, layout):
+        write(path, layout)
+        monkeypatch.setattr(store_module, "_write_skeleton", write)
+        TrajectoryStore.create(tmp_path / "a.zarr", layout).write(1, frames())
+
+    monkeypatch.setattr(store_module, "_write_skeleton", slow)
+    with pytest.raises(FileExistsError, match="just been made by another process"):
+        TrajectoryStore.create(tmp_path / "a.zarr", layout())
+    assert TrajectoryStore.open(tmp_path / "a.zarr", unfinished=True).missing() == [0, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_a_writer_whose_work_another_has_done_and_finished_goes_on(tmp_path, monkeypatch):
+    """The other one takes the half-written file for litter of a killed process."""
+    slow = TrajectoryStore.create(tmp_path / "a.zarr", layout())
+    fast = TrajectoryStore.open(tmp_path / "a.zarr", unfinished=True)
+    for i in range(3):
+        slow.write(i, frames(i))
+    replace = pathlib.Path.replace
+
+    def overtaken(path, target):
+        assert path.suffix == ".partial"
+        monkeypatch.setattr(pathlib.Path, "replace", replace)
+        fast.finish()
+        assert not path.exists()
+        return replace(path, target)
+
+    monkeypatch.setattr(pathlib.Path, "replace", overtaken)
+    slow.write(1, frames(1))
+    assert not slow.attributes["complete"]
+    before = (tmp_path / "a.zarr/zarr.json").read_bytes()
+    monkeypatch.setattr(pathlib.Path, "replace", overtaken)
+    slow.finish()
+    assert (tmp_path / "a.zarr/zarr.json").read_bytes() == before
+    np.testing.assert_array_equal(TrajectoryStore.open(tmp_path / "a.zarr").read(1), frames(1))
+
+
+def test_what_a_killed_process_left_is_swept_when_the_store_is_finished(tmp_path):
+    store = TrajectoryStore.create(tmp_path / "a.zarr", layout())
+    for i in range(3):
+        store.write(i, frames(i))
+    for leftover in ("c/c/1/0/0/0.123abc.partial", "zarr.123abc.partial"):
+        (store.path / leftover).write_bytes(b"half a traj")
+    store.finish()
+    assert not list(store.path.rglob("*.partial"))
+    assert store.missing() == []
+
+
+def test_finished_stores_open_with_one_file_and_without_a_warning(make_store):
+    store = make_store(fields=("c", "T"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = xarray.open_zarr(store.path)
+    assert {"c", "T"} == set(data.data_vars)
+    assert data.attrs["complete"]
+    metadata = json.loads((store.path / "zarr.json").read_text())["consolidated_metadata"]["metadata"]
+    assert {"c", "T", "split", "time", "x", "y"} == set(metadata)
 
 
 def test_overwrite_never_removes_what_is_no_store(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from jsonargparse import ActionConfigFile
 
 from microevo import plot
+from microevo.cli import given
 from microevo.cli.checkpoint import refuse_other_files
 from microevo.cli.overview import COMMANDS
 from microevo.cli.parser import Parser
@@ -20,8 +21,12 @@ def simulate(args: Sequence[str]) -> None:
     """Simulate trajectories and draw a preview beside the store."""
     settings = _parse("simulate", generate, args)
     _refuse_absent_device(settings["device"])
-    store = generate(**settings, command=_command("simulate", args))
-    _announce(store)
+    command = _command("simulate", _of_the_whole_store(args))
+    store = generate(**settings, command=command)
+    if store.attributes["complete"]:
+        _announce(store)
+    else:
+        _announce_part(store, settings["trajectories"], command)
 
 
 def import_(args: Sequence[str]) -> None:
@@ -32,13 +37,14 @@ def import_(args: Sequence[str]) -> None:
 
 
 def benchmark(args: Sequence[str]) -> None:
-    """Compare trained models with each other and with persistence."""
+    """Compare forecasts with each other, with persistence and with known physics."""
     from microevo.benchmark import run  # imports wandb's and Lightning's halves that the others do not need
 
     settings = _parse("benchmark", run, args)
     _refuse_absent_device(settings["device"])
-    for path in settings["checkpoints"].values():
-        refuse_other_files(Path(path))
+    for paths in settings["checkpoints"].values():
+        for path in [paths] if isinstance(paths, str) else paths:
+            refuse_other_files(Path(path))
     run(**settings)
 
 
@@ -74,6 +80,25 @@ def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> dict
 def _command(name: str, args: Sequence[str]) -> str:
     # Finishing a store must not start it anew.
     return shlex.join(["python", "-m", "microevo", name, *(word for word in args if word != "--overwrite")])
+
+
+def _of_the_whole_store(args: Sequence[str]) -> list[str]:
+    """The arguments without a choice of trajectories."""
+    words, kept = iter(args), []
+    for word in words:
+        if word == "--trajectories":
+            next(words, None)
+        elif not word.startswith("--trajectories="):
+            kept.append(word)
+    chosen = any(name == "trajectories" for name, _ in given.settings(kept))  # in a config file
+    return [*kept, "--trajectories", ":"] if chosen else kept
+
+
+def _announce_part(store: TrajectoryStore, trajectories: str, command: str) -> None:
+    """Say what is still missing, and who finishes the store."""
+    missing = len(store.missing())
+    print(f"{store.path}: trajectories {trajectories} are there, {missing} of {len(store)} are still missing")
+    print(f"the job that writes the last of them finishes the store, as does: {command}")
 
 
 def _announce(store: TrajectoryStore) -> None:

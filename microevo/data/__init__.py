@@ -1,7 +1,8 @@
 """Trajectory stores, the windows cut from them, and the module that feeds them to a model."""
 
 from microevo.data.datamodule import TrajectoryDataModule
-from microevo.data.generate import Range, generate
+from microevo.data.draw import Range
+from microevo.data.generate import generate
 from microevo.data.imports import import_frames
 from microevo.data.store import Layout, TrajectoryStore
 from microevo.data.windows import Window, WindowDataset

@@ -1,9 +1,10 @@
 """Process + splits + seed -> store, trajectory by trajectory, resumable."""
 
 import contextlib
+import re
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +12,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from microevo.data.draw import Draw, Range
 from microevo.data.store import SPLITS, Layout, TrajectoryStore, versions
-from microevo.processes import Process, rollout, trajectory_generator
+from microevo.data.workers import Simulation, batches, simulate_batches
+from microevo.processes import Process, trajectory_generator
 
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """A parameter drawn for each trajectory.
-
-    Args:
-        low: Smallest value.
-        high: Largest value.
-        log: Draw the logarithm uniformly rather than the value itself.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-
-    def __post_init__(self) -> None:
-        if self.low > self.high or (self.log and self.low <= 0):
-            raise ValueError(
-                f"a parameter is drawn from low <= high (and 0 < low with log), but low is {self.low}, high {self.high}"
-            )
-
-    def draw(self, generator: np.random.Generator) -> float:
-        """One value."""
-        if self.log:
-            return float(np.exp(generator.uniform(np.log(self.low), np.log(self.high))))
-        return float(generator.uniform(self.low, self.high))
+ALL = ":"  # trajectories; Python's slice
 
 
 def generate(
@@ -49,16 +27,22 @@ def generate(
     splits: Mapping[str, int],
     frames: int = 100,
     draw: Mapping[str, Range] | None = None,
+    drawn_share: float = 1.0,
+    redraw: bool = False,
     seed: int = 0,
+    trajectories: str = ALL,
+    workers: int = 1,
     batch_size: int = 8,
     device: str = "cpu",
     overwrite: bool = False,
     command: str = "",
 ) -> TrajectoryStore:
-    """Simulate a store, or go on with an interrupted one.
+    """Simulate a store, or a part of it, or go on with an interrupted one.
 
-    Trajectory `i` depends on the process, `draw`, `seed` and `i` alone: neither the batch size nor the number of threads
-    nor an interruption changes a bit of it. Another device, or another version of torch, may round differently.
+    Trajectory `i` depends on the process, `draw`, `drawn_share`, `redraw`, `seed` and `i` alone: neither the batch size
+    nor the number of threads or workers nor an interruption changes a bit of it. Another device, or another version of
+    torch, may round differently. Several calls, also on several computers with a common file system, may fill one store
+    at the same time, each its own range of trajectories; the one that finds that all are there finishes the store.
 
     Args:
         process: What evolves.
@@ -66,41 +50,46 @@ def generate(
         splits: Number of trajectories in each of `train`, `val` and `test`.
         frames: Frames per trajectory.
         draw: Parameters of the process that differ between trajectories, each with its range.
+        drawn_share: Share of the trajectories that draw parameters at all; the others keep all values of the process.
+        redraw: Draw the parameters of a trajectory again, all of them, while the process refuses their values together,
+            instead of stopping before the first trajectory is simulated.
         seed: Seed of the whole store.
-        batch_size: Trajectories simulated at once.
+        trajectories: Simulate these alone, numbered from 0 through all splits: `100:200` are 100 to 199, and the end may
+            lie beyond the last. The jobs of an array fill one store, each its range; the last to end finishes it.
+        workers: Processes that share the work, each with one thread: as many as there are cores, and as the memory holds
+            batches.
+        batch_size: Largest number of trajectories that a worker simulates at once.
         device: Where to simulate, e.g. `cpu` or `cuda`.
         overwrite: Replace a store that is there, unless it is the unfinished beginning of this one.
-        command: The shell command that this call is, kept in the store for whoever has to finish it.
+        command: The shell command that finishes the whole store, kept in it for whoever has to do so.
+
+    Returns:
+        The store; unfinished if trajectories outside the asked range are missing.
 
     Raises:
         FileExistsError: `output` exists and was made with other settings.
+        RuntimeError: A worker was killed.
         ValueError: A setting cannot be met, or the simulation left the finite numbers.
 
     Warns:
         UserWarning: The store was begun with other versions of microevo or the libraries that compute.
     """
-    strangers = sorted(set(splits) - set(SPLITS))
-    if strangers:
-        raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(strangers)} was given")
-    least = {"batch_size": (batch_size, 1), "seed": (seed, 0)} | {name: (count, 0) for name, count in splits.items()}
-    for name, (value, smallest) in least.items():
-        if value < smallest:
-            raise ValueError(f"{name} must be at least {smallest}, but it is {value}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device is {device}, but PyTorch finds no CUDA device here; set it to cpu")
-    draw = dict(draw or {})
+    _refuse_impossible(splits, batch_size, workers, seed, device)
+    if overwrite and trajectories != ALL:
+        raise ValueError(
+            f"overwrite with trajectories {trajectories} would remove what other jobs wrote to {output}; remove the old store "
+            "before the jobs start"
+        )
+    drawing = Draw(ranges=dict(draw or {}), share=drawn_share, redraw=redraw)
     names = [name for name in SPLITS for _ in range(splits.get(name, 0))]
-    values = {
-        name: np.array([limits.draw(_parameter_generator(seed, i, name)) for i in range(len(names))])
-        for name, limits in draw.items()
-    }
+    values = drawing.values(process, seed, len(names))
     layout = Layout(
         fields=process.fields,
         frames=frames,
         image_shape=process.grid.image_shape,
         splits=tuple(names),
         process=type(process).__name__,
-        recipe=_recipe(process, splits, frames, draw, seed),
+        recipe=_recipe(process, splits, frames, drawing, seed),
         command=command,
         frame_interval=process.frame_interval,
         first_frame=process.first_frame,
@@ -112,35 +101,61 @@ def generate(
             **values,
         },
     )
-    if names:
-        process.with_parameters({name: value[:1] for name, value in values.items()})  # refuses what cannot be drawn
+    asked = _asked(trajectories, len(names))
     store = _open_or_create(Path(output), layout, overwrite)
     if store.attributes["complete"]:
         return store
 
-    todo = store.missing()
-    progress = tqdm(
-        total=len(names) * frames, initial=(len(names) - len(todo)) * frames, unit="frame", desc=str(output)
-    )
-    with progress, _same_arithmetic():
-        for first in range(0, len(todo), batch_size):
-            batch = todo[first : first + batch_size]
-            drawn = process.with_parameters({name: value[batch] for name, value in values.items()})
-            generators = [trajectory_generator(seed, i) for i in batch]
-            images = []
-            for image in rollout(drawn, generators, frames, device=device, names=batch):
-                images.append(image.cpu().numpy())
-                progress.update(len(batch))
-            for trajectory, saved in zip(batch, np.stack(images, axis=1), strict=True):
-                store.write(trajectory, saved)
-    store.finish()
+    todo = store.missing(asked)
+    simulation = Simulation(process=process, values=values, seed=seed, store=store, device=device)
+    total = len(asked) * frames
+    with tqdm(total=total, initial=total - len(todo) * frames, unit="frame", desc=str(output)) as progress:
+        simulate_batches(simulation, batches(todo, batch_size, workers), workers, progress.update)
+    if len(asked) == len(store) or not store.missing():
+        store.finish()
     return store
+
+
+def _refuse_impossible(splits: Mapping[str, int], batch_size: int, workers: int, seed: int, device: str) -> None:
+    strangers = sorted(set(splits) - set(SPLITS))
+    if strangers:
+        raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(strangers)} was given")
+    least = {"batch_size": (batch_size, 1), "workers": (workers, 1), "seed": (seed, 0)}
+    for name, (value, smallest) in (least | {name: (count, 0) for name, count in splits.items()}).items():
+        if value < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, but it is {value}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device is {device}, but PyTorch finds no CUDA device here; set it to cpu")
+    if workers > 1 and not device.startswith("cpu"):
+        raise ValueError(
+            f"workers share the cores of a CPU, but there are {workers} for the device {device}; raise batch_size instead, "
+            "and leave workers at 1"
+        )
+
+
+def _asked(trajectories: str, count: int) -> range:
+    """The trajectories that a text such as `100:200` selects among `count`."""
+    ends = re.fullmatch(r"(\d*):(\d*)", trajectories)
+    if not ends:
+        raise ValueError(
+            f"trajectories are given as first:end, as in 0:100 for 0 to 99, but they are {trajectories}; numbers start at 0, "
+            "and either may be left out"
+        )
+    first, end = (int(number) if number else None for number in ends.groups())
+    asked = range(count)[first:end]
+    if not asked:
+        raise ValueError(
+            f"trajectories {trajectories} are none of this store, which has {count}, numbered 0 to {count - 1}; begin with one "
+            "of these, and end above it"
+        )
+    return asked
 
 
 def _open_or_create(path: Path, layout: Layout, overwrite: bool) -> TrajectoryStore:
     if not path.exists():
-        return TrajectoryStore.create(path, layout)
-    if overwrite and not _is_beginning(path, layout):
+        with contextlib.suppress(FileExistsError):  # another job was faster
+            return TrajectoryStore.create(path, layout)
+    elif overwrite and not _is_beginning(path, layout):
         return TrajectoryStore.create(path, layout, overwrite=True)
     store = TrajectoryStore.open(path, unfinished=True)
     if difference := _difference(store, layout):
@@ -183,27 +198,7 @@ def _changed_versions(store: TrajectoryStore) -> str:
     )
 
 
-@contextlib.contextmanager
-def _same_arithmetic() -> Iterator[None]:
-    """Compute in one thread, and flush subnormal numbers to zero.
-
-    Sums and transforms round otherwise when they are shared by several threads. Decaying modes end in subnormal
-    numbers, which slow a CPU down tenfold; to flush them is a setting of the calling thread alone.
-    """
-    threads = torch.get_num_threads()
-    flushes = bool(torch.tensor(1e-40) * 1 == 0)
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(flushes)
-
-
-def _recipe(
-    process: Process, splits: Mapping[str, int], frames: int, draw: Mapping[str, Range], seed: int
-) -> dict[str, Any]:
+def _recipe(process: Process, splits: Mapping[str, int], frames: int, draw: Draw, seed: int) -> dict[str, Any]:
     return {
         "process": {
             "class_path": f"{type(process).__module__}.{type(process).__qualname__}",
@@ -211,7 +206,7 @@ def _recipe(
         },
         "splits": {name: splits.get(name, 0) for name in SPLITS},
         "frames": frames,
-        "draw": {name: asdict(limits) for name, limits in draw.items()},
+        **draw.described(),
         "seed": seed,
     }
 
@@ -219,11 +214,6 @@ def _recipe(
 def _symmetries(process: Process) -> tuple[str, ...]:
     shift = ("shift",) if process.grid.boundary == "periodic" else ()
     return (*shift, "flip", "rotate") if process.isotropic else shift
-
-
-def _parameter_generator(seed: int, trajectory: int, name: str) -> np.random.Generator:
-    # The name is part of the key, so that drawing one more parameter leaves the others as they were.
-    return np.random.default_rng([seed, trajectory, *name.encode()])
 
 
 def _plain(value: Any) -> Any:

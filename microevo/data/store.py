@@ -1,17 +1,19 @@
 """The zarr layout of simulated and imported trajectories, written and read in one place."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
 import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -142,7 +144,7 @@ class TrajectoryStore:
             overwrite: Replace a store that is there. Anything else at `path` is never replaced.
 
         Raises:
-            FileExistsError: `path` exists.
+            FileExistsError: `path` exists, perhaps only since another process has just made it.
             OSError: The disk has too little room.
         """
         path = Path(path)
@@ -156,13 +158,17 @@ class TrajectoryStore:
                 f"{path} needs {layout.bytes / 1e9:.2f} GB but {path.parent} has {free / 1e9:.2f} GB left; ask for fewer "
                 "trajectories or frames, or choose another path"
             )
-        scratch = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-        shutil.rmtree(scratch, ignore_errors=True)
+        # A folder of its own: jobs that start on several computers at the same moment may share a process id.
+        scratch = Path(tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent))
         try:
-            _write_skeleton(scratch, layout)
-            if path.exists():
-                shutil.rmtree(path)
-            scratch.rename(path)
+            _write_skeleton(scratch / "new", layout)
+            if overwrite and path.exists():
+                path.rename(scratch / "old")
+            (scratch / "new").rename(path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            raise FileExistsError(f"{path} has just been made by another process; give the command again") from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return cls.open(path, unfinished=True)
@@ -170,7 +176,7 @@ class TrajectoryStore:
     # ------------------------------------------------------------------ writing
 
     def write(self, trajectory: int, frames: Float[np.ndarray, "T C *image"]) -> None:
-        """Write one whole trajectory.
+        """Write one whole trajectory; several processes may write at the same time, also the same one.
 
         Raises:
             ValueError: The shape is not the store's, or a value is not finite.
@@ -183,8 +189,13 @@ class TrajectoryStore:
             raise ValueError(
                 f"trajectory {trajectory}, frame {bad[0]} holds a value that is not finite; nothing was written"
             )
-        for c, name in enumerate(self.fields):
-            self._arrays[name][trajectory] = frames[:, c].astype(np.float32)
+        try:
+            for c, name in enumerate(self.fields):
+                self._arrays[name][trajectory] = frames[:, c].astype(np.float32)
+        except FileNotFoundError:
+            # Someone else wrote the same, finished the store, and swept away what we had not yet given its name.
+            if self.missing(range(trajectory, trajectory + 1)):
+                raise
 
     def missing(self, trajectories: range | None = None) -> list[int]:
         """Trajectories that are not yet written, among `trajectories` or all."""
@@ -196,7 +207,13 @@ class TrajectoryStore:
         ]
 
     def finish(self) -> None:
-        """Check that every trajectory is there, add statistics and fingerprint, and mark the store complete."""
+        """Check that every trajectory is there, add statistics and fingerprint, and mark the store complete.
+
+        Several processes may do so at the same time: each writes the same, at once or not at all.
+
+        Raises:
+            ValueError: A trajectory is missing.
+        """
         missing = self.missing()
         if missing:
             raise ValueError(f"{self.path} misses {len(missing)} of {len(self)} trajectories (first: {missing[0]})")
@@ -225,7 +242,13 @@ class TrajectoryStore:
                 "max": float(high),
             }
         self.attributes |= {"statistics": statistics, "fingerprint": digest.hexdigest(), "complete": True}
-        zarr.open_group(self.path, mode="r+").attrs.update(self.attributes)
+        try:
+            zarr.open_group(self.path, mode="r+").attrs.update(self.attributes)
+        except FileNotFoundError:
+            if not (_read_attributes(self.path) or {}).get("complete"):  # else someone else has finished and swept
+                raise
+        for leftover in self.path.rglob("*.partial"):
+            leftover.unlink(missing_ok=True)  # of a process that was killed while it wrote
 
     # ------------------------------------------------------------------ reading
 
@@ -293,7 +316,9 @@ class TrajectoryStore:
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array]:
-        group = zarr.open_group(self.path, mode="r+" if os.access(self.path, os.W_OK) else "r")
+        mode: Literal["r", "r+"] = "r+" if os.access(self.path, os.W_OK) else "r"
+        # The arrays' own metadata: the consolidated copy is out of date where somebody has rewritten an array.
+        group = zarr.open_group(self.path, mode=mode, use_consolidated=False)
         return {name: group[name] for name in self.attributes["fields"]}
 
     @cached_property
@@ -373,6 +398,9 @@ def _write_skeleton(path: Path, layout: Layout) -> None:
             "versions": versions(),
         }
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is an extension of format 3
+        zarr.consolidate_metadata(path)  # arrays never change, and a reader opens one file instead of one per array
 
 
 def versions() -> dict[str, str]:
