@@ -224,7 +224,7 @@ def test_a_wrong_recipe_is_refused_in_one_sentence(cli, args, words):
 def test_commands_without_their_inputs_say_what_is_needed(cli):
     cli("simulate").refusal("--process, --output and --splits must be given", code=2)
     cli("import").refusal("--input and --output must be given", code=2)
-    cli("benchmark").refusal("--data must be given", code=2)
+    cli("benchmark").refusal("--protocols must be given", code=2)
     cli("import", "--input=nope.npy", "--output=x.zarr").refusal("nothing to import at nope.npy", code=1)
     cli("fti").refusal("no command fti; did you mean fit?", code=2)
     cli("frobnicate").refusal("no command frobnicate; the commands are simulate, import, fit", code=2)
@@ -315,7 +315,7 @@ def test_a_file_that_is_no_checkpoint_of_ours_is_refused(cli, trained):
         cli("test", "--config", "tiny.yaml", "--ckpt_path", name).refusal(*words, code=1)
         if name in ("nope.ckpt", "pickled.ckpt"):
             cli("fit", "--config", "tiny.yaml", "--model.init_args.init_from", name).refusal(*words, code=1)
-            args = ["--data=TrajectoryDataModule", f"--checkpoints={{A: {name}}}", "--output=results"]
+            args = ["--protocols={p: {store: x.zarr}}", f"--checkpoints={{A: {name}}}", "--output=results"]
             cli("benchmark", *args).refusal(*words, code=1)
     assert not Path("results").exists()
 

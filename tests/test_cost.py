@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from microevo.benchmark.cost import measure_cost, measure_seconds, multiply_adds, parameters, peak_memory
+from microevo.benchmark import cost
+from microevo.benchmark.cost import (
+    measure_cost,
+    measure_seconds,
+    measure_throughput,
+    multiply_adds,
+    parameters,
+    peak_memory,
+)
 
 
 class Last(nn.Module):
@@ -102,9 +110,41 @@ def test_measuring_uses_eval_mode_and_restores_every_submodule(past):
     assert (net.training, net.mix.training, net.drop.training) == (True, True, False)
 
 
-def test_cost_table_has_one_row_per_model(past):
-    cost = measure_cost({"small": Last(2), "large": Last()}, past, horizon=2, repeats=1, warmup=0)
-    assert list(cost["model"]) == ["small", "large"]
-    assert list(cost["parameters"]) == [20, 38]
-    assert (cost["batch_size"] == 3).all()
-    assert cost["device"].str.contains("CPU").all()
+class Trained(Last):
+    """One with a training loss."""
+
+    def loss(self, past, future):
+        return (self(past, future.shape[1]) - future).square().mean()
+
+
+def windows(size):
+    return torch.rand(size, 4, 2, 8, 6), torch.rand(size, 6, 2, 8, 6)
+
+
+def test_cost_table_has_one_row_per_model():
+    forecasters = {"small": Trained(2), "large": Last(), "solver": lambda past, horizon: past[:, -1:]}
+    weights = forecasters["small"].mix.weight.clone()
+    table = measure_cost(forecasters, windows, repeats=1, warmup=0, largest_batch=4).set_index("model")
+    assert list(table.index) == ["small", "large", "solver"]
+    assert list(table["parameters"][:2]) == [20, 38]
+    assert list(table["multiply_adds"][:2]) == [6 * 8 * 6 * 2 * 9, 6 * 8 * 6 * 2 * 2 * 9]
+    assert list(table["multiply_adds_block"][:2]) == [4 * 8 * 6 * 2 * 9, 4 * 8 * 6 * 2 * 2 * 9]
+    assert table["device"].str.contains("CPU").all()
+    assert table["best_batch"].isin([1, 2, 4]).all()
+    assert (table["forecasts_per_second"] > 0).all()
+    assert table["training_seconds"].notna().tolist() == [True, False, False]
+    assert table.loc["solver", ["parameters", "multiply_adds"]].isna().all()
+    assert torch.equal(forecasters["small"].mix.weight, weights)  # a copy was trained
+
+
+def test_throughput_stops_where_larger_batches_gain_nothing(monkeypatch):
+    sizes = []
+
+    def seconds(running, past, *_, **__):  # as long for one window as for four
+        sizes.append(len(past))
+        return {name: [0.004 * max(1.0, len(past) / 4)] for name in running}
+
+    monkeypatch.setattr(cost, "measure_seconds", seconds)
+    best = measure_throughput({"A": lambda past, horizon: past}, lambda size: windows(size)[0], 1)
+    assert best == {"A": (1000.0, 4)}
+    assert sizes == [1, 2, 4, 8]

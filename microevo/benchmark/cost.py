@@ -1,12 +1,14 @@
 """What a forecast costs: parameters, arithmetic, memory and time."""
 
+import copy
 import platform
 import statistics
 import time
+import typing
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, runtime_checkable
 
 import pandas as pd
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
+
+TRAINING_BATCH = 8  # windows, if there are as many
 
 Forecast = Callable[[Tensor, int], Tensor]
 
@@ -27,43 +31,122 @@ class Memory(NamedTuple):
 
 
 def measure_cost(
-    forecasters: Mapping[str, nn.Module],
-    past: Float[Tensor, "B n_past C H W"],
-    horizon: int,
+    forecasters: Mapping[str, Forecast],
+    windows: Callable[[int], tuple[Tensor, Tensor]],
     repeats: int = 5,
     warmup: int = 1,
+    largest_batch: int = 32,
 ) -> pd.DataFrame:
     """The cost table: everything below for each model, one row per model.
 
     Args:
-        forecasters: Named models, called as `forecaster(past, horizon)`, on the device of `past`.
-        past: Frames to start from, the whole batch.
-        horizon: Frames to forecast.
+        forecasters: Named models or other functions, called as `forecaster(past, horizon)`.
+        windows: Past and future frames of so many windows, on the device to be timed.
         repeats: Timed calls of each model.
         warmup: Calls of each model before, not timed.
+        largest_batch: Largest batch that is tried for the best throughput.
 
     Returns:
-        Columns `model`, `parameters`, `multiply_adds` (of one trajectory), `seconds` (median of the calls,
-        divided by the batch size), `peak_memory_mb` (of the whole batch), `memory_method`, `batch_size` and
-        `device`.
+        Columns `model`, `parameters`, `multiply_adds` (of one forecast), `multiply_adds_block` (of as many frames as are
+        shown: what arXiv 2602.19915 quotes for the FCN), `seconds` (median, of one forecast on its own),
+        `forecasts_per_second` and `best_batch` (of the batch that gives most of them), `training_seconds` (median, of one
+        step on `training_batch` windows of as many future as past frames), `peak_memory_mb` (of one forecast),
+        `memory_method` and `device`. What a plain function does not have is NaN.
     """
+    past, future = windows(1)
+    horizon = future.shape[1]
     seconds = measure_seconds(forecasters, past, horizon, repeats, warmup)
+    throughput = measure_throughput(forecasters, lambda size: windows(size)[0], horizon, repeats, warmup, largest_batch)
+    trained = {name: one for name, one in forecasters.items() if isinstance(one, Trainable) and parameters(one)}
+    batch = min(TRAINING_BATCH, largest_batch)
+    training = measure_training(trained, *windows(batch), repeats=repeats, warmup=warmup)
     rows = []
     for name, forecaster in forecasters.items():
         memory = peak_memory(forecaster, past, horizon)
+        network = isinstance(forecaster, nn.Module)
+        per_second, best = throughput[name]
         rows.append(
             {
                 "model": name,
-                "parameters": parameters(forecaster),
-                "multiply_adds": multiply_adds(forecaster, past, horizon),
-                "seconds": statistics.median(seconds[name]) / len(past),
+                "parameters": parameters(forecaster) if isinstance(forecaster, nn.Module) else float("nan"),
+                "multiply_adds": multiply_adds(forecaster, past, horizon) if network else float("nan"),
+                "multiply_adds_block": multiply_adds(forecaster, past, past.shape[1]) if network else float("nan"),
+                "seconds": statistics.median(seconds[name]),
+                "forecasts_per_second": per_second,
+                "best_batch": best,
+                "training_seconds": statistics.median(training[name]) if name in training else float("nan"),
+                "training_batch": batch if name in training else float("nan"),
                 "peak_memory_mb": memory.megabytes,
                 "memory_method": memory.method,
-                "batch_size": len(past),
                 "device": device_name(past.device),
             }
         )
     return pd.DataFrame(rows)
+
+
+def measure_throughput(
+    forecasters: Mapping[str, Forecast],
+    past: Callable[[int], Float[Tensor, "B n_past C H W"]],
+    horizon: int,
+    repeats: int = 5,
+    warmup: int = 1,
+    largest_batch: int = 32,
+) -> dict[str, tuple[float, int]]:
+    """Most forecasts per second of each model, and the smallest batch that gives about as many.
+
+    Batches are doubled until a model gains less than 5 % or has no memory left; at each size the models take turns.
+    """
+    best: dict[str, tuple[float, int]] = dict.fromkeys(forecasters, (0.0, 1))
+    running, size = dict(forecasters), 1
+    while running and size <= largest_batch:
+        for name in list(running):
+            try:
+                with _evaluating(running[name]), torch.no_grad():
+                    running[name](past(size), horizon)
+            except torch.OutOfMemoryError:
+                del running[name]
+        seconds = measure_seconds(running, past(size), horizon, repeats, max(0, warmup - 1), progress=False)
+        for name, each in seconds.items():
+            per_second = size / statistics.median(each)
+            if per_second < 1.05 * best[name][0]:
+                del running[name]
+            else:
+                best[name] = per_second, size
+        size *= 2
+    return best
+
+
+@runtime_checkable
+class Trainable(typing.Protocol):
+    """A network with a training loss."""
+
+    def loss(self, past: Tensor, future: Tensor) -> Tensor: ...  # noqa: D102
+    def parameters(self) -> Iterator[nn.Parameter]: ...  # noqa: D102
+
+
+def measure_training(
+    networks: Mapping[str, Any],
+    past: Float[Tensor, "B n_past C H W"],
+    future: Float[Tensor, "B T C H W"],
+    repeats: int = 5,
+    warmup: int = 1,
+) -> dict[str, list[float]]:
+    """Wall-clock time of each training step, loss, gradient and AdamW, of copies of the networks that take turns."""
+    copies = {name: copy.deepcopy(network).train() for name, network in networks.items()}
+    optimisers = {name: torch.optim.AdamW(network.parameters()) for name, network in copies.items()}
+    future = future[:, : past.shape[1]]
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for turn in range(-warmup, repeats):
+        for name, network in copies.items():
+            _synchronise(past.device)
+            start = time.perf_counter()
+            optimisers[name].zero_grad()
+            network.loss(past, future).backward()
+            optimisers[name].step()
+            _synchronise(past.device)
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def parameters(net: nn.Module) -> int:

@@ -1,7 +1,6 @@
-"""Long table and cost table -> summary table, Markdown page and picture."""
+"""Results -> summary table, Markdown and pictures for papers."""
 
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,87 +11,174 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from microevo import plot
-from microevo.metrics import mean_at_leads
-
-TABLE_COLUMNS = ("process", "model", "seed", "metric", "trajectory", "lead", "value")
-COST_COLUMNS = (
-    "parameters",
-    "multiply_adds",
-    "seconds",
-    "peak_memory_mb",
-    "memory_method",
-    "batch_size",
-    "device",
+from microevo.benchmark.results import Results
+from microevo.benchmark.summary import (
+    CEILING,
+    FLOOR,
+    LEVEL,
+    PIXEL,
+    Curves,
+    Metric,
+    leaderboard,
+    metrics_of,
+    not_told_apart,
 )
+
+TITLES = {metric.name: metric.title for metric in PIXEL}
+HIGHER = {metric.name for metric in PIXEL if metric.higher_is_better}
 COSTS = {
     "parameters": "parameters",
     "multiply_adds": "G multiply-adds",
-    "seconds": "seconds",
+    "multiply_adds_block": "of one block",
+    "seconds": "s / forecast",
+    "forecasts_per_second": "forecasts / s",
+    "training_seconds": "s / training step",
     "peak_memory_mb": "peak memory [MB]",
 }
-FILES = ("results.csv", "summary.csv", "report.png", "report.md")
 
 
-def summarise(table: pd.DataFrame, cost: pd.DataFrame, leads: Sequence[int]) -> pd.DataFrame:
-    """One row per model, best mean RMSE first and Persistence last.
+def write_report(results: Results, leads: Sequence[int]) -> pd.DataFrame:
+    """Write `summary.csv`, `report.md` and a picture for each protocol into the folder of the results.
 
     Args:
-        table: Long table with the columns `process`, `model`, `seed`, `metric`, `trajectory`, `lead` and
-            `value`, of one process; `start` too if trajectories have several windows. Needs the metric `mse`;
-            `ssim` is used if there.
-        cost: The table of `microevo.benchmark.cost.measure_cost`.
-        leads: Leads to show; those beyond the horizon are left out.
+        results: The benchmark; nothing is computed again.
+        leads: Leads of the tables; those beyond a horizon are left out.
 
     Returns:
-        Indexed by model: `parameters`, `multiply_adds`, `seconds`, `peak_memory_mb`, `rmse_<lead>`...,
-        `rmse_mean` (over all leads), `ssim_<lead>`...
-
-    Raises:
-        ValueError: If the tables lack columns, or the models were not tested on the same forecasts.
+        The summary: a row for each protocol, model, metric and lead (0 is the mean over all leads), with the confidence
+        interval of the mean.
     """
-    _check(table, cost)
-    rmse = mean_at_leads(table, "rmse")
-    shown = sorted({lead for lead in leads if lead in rmse.columns}) or [int(rmse.columns.max())]
-    columns = {f"rmse_{lead}": rmse[lead] for lead in shown}
-    columns["rmse_mean"] = rmse.mean(axis="columns", skipna=False)
-    if (table["metric"] == "ssim").any():
-        ssim = mean_at_leads(table, "ssim")
-        columns |= {f"ssim_{lead}": ssim[lead] for lead in shown}
-    summary = cost.set_index("model")[list(COSTS)].join(pd.DataFrame(columns), how="right")
-    summary = summary.sort_values("rmse_mean")
-    order = sorted(summary.index, key=lambda model: model == plot.BASELINE)
-    return summary.loc[order].rename_axis("model")
+    boards = []
+    for name, about in results.about["protocols"].items():
+        boards.append(leaderboard(results.table, name, about["horizon"], leads, metrics_of(about)))
+        plot.save(picture(results, name), results.folder / picture_name(name))
+    summary = pd.concat(boards, ignore_index=True)
+    _replace(results.folder / "summary.csv", summary.to_csv(index=False))
+    _replace(results.folder / "report.md", markdown(results, summary))
+    return summary
 
 
-def to_markdown(summary: pd.DataFrame) -> str:
-    """The summary as a GitHub table; the best value of each column is bold, Persistence's costs aside."""
-    titles = {name: COSTS.get(name) or _score_title(name) for name in summary.columns}
-    cells = {name: [_number(name, value) for value in summary[name]] for name in summary.columns}
-    for name, column in summary.items():
-        rivals = column.drop(plot.BASELINE, errors="ignore") if name in COSTS else column
-        best = rivals.max() if str(name).startswith("ssim") else rivals.min()
-        for row, (model, value) in enumerate(column.items()):
-            if value == best and model in rivals.index:
-                cells[str(name)][row] = f"**{cells[str(name)][row]}**"
-    lines = ["| model | " + " | ".join(titles.values()) + " |", "|---|" + "---:|" * len(titles)]
-    for row, model in enumerate(summary.index):
-        lines.append(f"| {model} | " + " | ".join(column[row] for column in cells.values()) + " |")
+def picture_name(protocol: str) -> str:
+    """File of a protocol's picture."""
+    letters = protocol.replace("->", "-to-")
+    return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in letters) + ".png"
+
+
+def markdown(results: Results, summary: pd.DataFrame) -> str:
+    """The whole page for GitHub or a paper's supplement."""
+    about = results.about
+    parts = [f"# Benchmark: {', '.join(sorted({p['process'] for p in about['protocols'].values()}))}"]
+    for name, protocol in about["protocols"].items():
+        board = summary[summary["protocol"] == name]
+        count = len(protocol["windows"])
+        parts += [
+            f"## {name}",
+            f"{protocol['n_past']} frames shown, {protocol['horizon']} asked, {count} forecast{'s' * (count != 1)} from "
+            f"{int(board['trajectories'].max())} trajectories of `{protocol['store']}`, "
+            f"{' x '.join(map(str, protocol['image_shape']))} pixels. Protocol and data: `{protocol['digest']}`.",
+            *([f"**Note:** {protocol['note']}"] if protocol["note"] else []),
+            f"![{name}]({picture_name(name)})",
+            table(board, _columns(board)),
+            *_sentences(results, name, board),
+            *_further(board, metrics_of(protocol)),
+        ]
+    if not results.cost.empty:
+        parts += ["## Cost", *_cost(results.cost)]
+    parts += ["## What was measured", _definitions(summary)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(board: pd.DataFrame, columns: Sequence[tuple[str, int]]) -> str:
+    """A leaderboard as a GitHub table; the best model of a column is bold, and means have their intervals.
+
+    Args:
+        board: Rows of one protocol.
+        columns: Metric and lead of each column; the lead 0 is the mean over all leads.
+    """
+    models = list(dict.fromkeys(board["model"]))
+    cells = board.set_index(["metric", "lead", "model"]).sort_index()
+    lines = ["| model | " + " | ".join(_title(*column) for column in columns) + " |", "|---|" + "---:|" * len(columns)]
+    best: dict[tuple[str, int], float] = {}
+    for metric, lead in columns:
+        means: pd.Series = cells.loc[(metric, lead), "mean"]  # type: ignore[assignment]
+        rivals = means.drop(CEILING, errors="ignore").dropna()  # to beat that one is not expected
+        best[metric, lead] = float(rivals.max() if metric in HIGHER else rivals.min())
+    for model in models:
+        row = []
+        for metric, lead in columns:
+            cell: pd.Series = cells.loc[(metric, lead, model)]  # type: ignore[index]
+            text = f"{cell['mean']:.3g}"
+            if lead == 0 and math.isfinite(cell["mean"]):
+                text += f" ({cell['low']:.3g} to {cell['high']:.3g})"
+            row.append(f"**{text}**" if cell["mean"] == best[metric, lead] and model != CEILING else text)
+        lost = int(cells.loc[(*columns[0], model), "diverged"])
+        name = f"{model} ({lost} not finite)" if lost else model
+        lines.append(f"| {name} | " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 
-def picture(table: pd.DataFrame, cost: pd.DataFrame) -> Figure:
-    """RMSE and SSIM against lead, and mean RMSE against time, a panel each."""
-    metrics = [metric for metric in ("rmse", "ssim") if metric == "rmse" or (table["metric"] == metric).any()]
-    panels = len(metrics) + 1
-    figure = Figure(figsize=(3.5 * panels, 3.5), dpi=plot.DPI, layout=ConstrainedLayoutEngine(wspace=0.06))
-    axes = figure.subplots(1, panels)
+def text_table(summary: pd.DataFrame, protocol: str) -> str:
+    """The leaderboard of a protocol for a terminal."""
+    board = summary[summary["protocol"] == protocol]
+    columns = _columns(board)
+    cells = board.set_index(["model", "metric", "lead"])["mean"]
+    models = list(dict.fromkeys(board["model"]))
+    text = [["", *(_title(*column) for column in columns)]]
+    text += [[model, *(f"{cells[(model, *column)]:.3g}" for column in columns)] for model in models]
+    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in text
+    )
+
+
+def _columns(board: pd.DataFrame) -> list[tuple[str, int]]:
+    """RMSE at each lead and on average, and the two others that most readers ask for."""
+    leads = sorted(set(board.loc[board["metric"] == "rmse", "lead"]) - {0})
+    others = [name for name in ("ssim", "correlation_time_0.9") if name in set(board["metric"])]
+    return [("rmse", lead) for lead in [*leads, 0]] + [(name, 0) for name in others]
+
+
+def _further(board: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
+    """All other metrics, one in each row, on average over leads."""
+    models = list(dict.fromkeys(board["model"]))
+    means = board[board["lead"] == 0].set_index(["metric", "model"])["mean"].sort_index()
+    parts = []
+    for physical, heading in ((False, "Other pixel metrics"), (True, "Physical quantities, error of the forecast")):
+        chosen = [metric for metric in metrics if metric.physical == physical and metric.name not in ("rmse", "ssim")]
+        if not chosen:
+            continue
+        lines = ["| mean over leads | " + " | ".join(models) + " |", "|---|" + "---:|" * len(models)]
+        for metric in chosen:
+            values = {model: float(means[metric.name, model]) for model in models}
+            rivals = [value for model, value in values.items() if model != CEILING and not math.isnan(value)]
+            best = (max if metric.higher_is_better else min)(rivals, default=math.nan)
+            cells = [f"**{v:.3g}**" if v == best and m != CEILING else f"{v:.3g}" for m, v in values.items()]
+            unit = f" [{metric.unit}]" if metric.unit != "1" else ""
+            lines.append(f"| {metric.title}{unit} | " + " | ".join(cells) + " |")
+        parts.append(f"<details><summary>{heading}</summary>\n\n" + "\n".join(lines) + "\n\n</details>")
+    return parts
+
+
+def picture(results: Results, protocol: str) -> Figure:
+    """RMSE and SSIM against lead with their confidence bands, and mean RMSE against time where cost was measured."""
+    pixel = results.about["protocols"][protocol]["pixel"]
+    metrics = ["rmse", *(["ssim"] if "ssim" in pixel else [])]
+    cost = results.cost
+    panels = len(metrics) + (not cost.empty)
+    figure = Figure(figsize=(3.5 * panels + 0.5, 3.5), dpi=plot.DPI, layout=ConstrainedLayoutEngine(wspace=0.06))
+    axes = figure.subplots(1, panels, squeeze=False)[0]
     for panel, metric in zip(axes, metrics, strict=False):
-        plot.draw_against_lead(panel, table, metric)
-    _draw_trade(axes[-1], table, cost)
-    legend = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    names = sorted(legend, key=lambda name: name == plot.BASELINE)
+        curves = Curves.read(results.table, protocol, metric)
+        _draw(panel, curves, TITLES[metric])
+        if metric == "rmse" and not cost.empty:
+            _draw_trade(axes[-1], curves, cost)
+    handles, names = axes[0].get_legend_handles_labels()
     figure.legend(
-        [legend[name] for name in names],
+        handles,
         names,
         loc="outside upper center",
         ncols=min(len(names), 6),
@@ -103,143 +189,117 @@ def picture(table: pd.DataFrame, cost: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_trade(axes: Axes, table: pd.DataFrame, cost: pd.DataFrame) -> None:
+def _draw(axes: Axes, curves: Curves, title: str) -> None:
+    styles = plot.model_styles(curves.forecasters)
+    for model in curves.forecasters:
+        mean = curves.mean(model)
+        leads = range(1, len(mean) + 1)
+        low, high = curves.band(model)
+        axes.plot(leads, mean, label=model, lw=1.8, zorder=3, marker="o" if len(mean) == 1 else None, **styles[model])
+        axes.fill_between(leads, low, high, color=styles[model]["color"], alpha=0.15, lw=0)
+    plot.frame_axes(axes, "lead [frames]", title)
+    axes.set_xlim(1, max(2, len(mean)))
+    if curves.metric not in HIGHER:
+        axes.set_ylim(bottom=0)
+
+
+def _draw_trade(axes: Axes, curves: Curves, cost: pd.DataFrame) -> None:
     """Accuracy against time. Persistence is a line: as a point, its near zero time would stretch the axis."""
-    scores = mean_at_leads(table, "rmse").mean(axis="columns", skipna=False)
     seconds = cost.set_index("model")["seconds"].to_dict()
-    styles = plot.model_styles(scores.index)
+    styles = plot.model_styles(curves.forecasters)
     axes.set_xscale("log")
-    models = [model for model in scores.index if model != plot.BASELINE]
+    models = [model for model in curves.forecasters if model in seconds and model != FLOOR]
     for model in models:
-        axes.plot(seconds[model], scores[model], "o", ms=8, color=styles[model]["color"], mec="white", mew=0.8)
-    if plot.BASELINE in scores.index:
-        axes.axhline(scores[plot.BASELINE], lw=1.8, **styles[plot.BASELINE])
+        interval = curves.interval(model)
+        around = [[max(interval.mean - interval.low, 0.0)], [max(interval.high - interval.mean, 0.0)]]
+        axes.errorbar(
+            seconds[model],
+            interval.mean,
+            yerr=around,
+            fmt="o",
+            ms=7,
+            color=styles[model]["color"],
+            mec="white",
+            mew=0.8,
+        )
+    if FLOOR in curves.forecasters:
+        axes.axhline(curves.interval(FLOOR).mean, lw=1.8, **styles[FLOOR])
     powers = [math.log10(seconds[model]) for model in models] or [0.0]
     axes.set_xlim(10 ** math.floor(min(powers) - 0.1), 10 ** math.ceil(max(powers) + 0.1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     plot.frame_axes(axes, "seconds per forecast", "RMSE, mean over leads")
     axes.tick_params(axis="x", which="minor", length=2, width=0.5, color=plot.FAINT)
-    finite = scores[scores < math.inf]  # NaN is not smaller: a diverged model is off the picture
-    axes.set_ylim(0, 1.1 * max(finite, default=0.0) or 1.0)
+    axes.set_ylim(bottom=0)
 
 
-def write_report(
-    table: pd.DataFrame,
-    cost: pd.DataFrame,
-    leads: Sequence[int],
-    folder: str | Path,
-    title: str,
-    notes: Sequence[str] = (),
-    overwrite: bool = False,
-) -> pd.DataFrame:
-    """Write `results.csv` (the long table), `summary.csv`, `report.md` and `report.png`.
-
-    Each file appears complete or not at all, and `report.md` last.
-
-    Args:
-        table: Long table, see `summarise`.
-        cost: Cost table, see `summarise`.
-        leads: Leads to show; those beyond the horizon are left out.
-        folder: Where to write; made if needed.
-        title: Heading of the page.
-        notes: Further sentences about how the numbers came about, one list item each.
-        overwrite: Replace an existing report.
-
-    Returns:
-        The summary.
-
-    Raises:
-        FileExistsError: If the folder holds a report already and `overwrite` is off.
-    """
-    folder = Path(folder)
-    taken = [name for name in FILES if (folder / name).exists()]
-    if taken and not overwrite:
-        raise FileExistsError(f"{folder} already holds {', '.join(taken)}: choose another folder or overwrite it.")
-    summary = summarise(table, cost, leads)
-    page = _page(table, cost, summary, title, notes)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as drafts:
-        draft = Path(drafts)
-        table.to_csv(draft / "results.csv", index=False)
-        summary.to_csv(draft / "summary.csv")
-        plot.save(picture(table, cost), draft / "report.png")
-        (draft / "report.md").write_text(page, encoding="utf-8")
-        for name in FILES:
-            (draft / name).replace(folder / name)
-    return summary
+def _sentences(results: Results, protocol: str, board: pd.DataFrame) -> list[str]:
+    """What the table does not say by itself."""
+    curves = Curves.read(results.table, protocol, "rmse")
+    sentences = []
+    if pairs := not_told_apart(curves):
+        told = "; ".join(f"{a} and {b}" for a, b in pairs)
+        sentences.append(
+            f"Not told apart by mean RMSE (the interval of their difference over the same trajectories holds 0): {told}."
+        )
+    means = board[(board["metric"] == "rmse") & (board["lead"] == 0)].set_index("model")["mean"]
+    if FLOOR in means and CEILING in means:
+        span = means[FLOOR] - means[CEILING]
+        shares = {model: (means[FLOOR] - mean) / span for model, mean in means.items() if model not in (FLOOR, CEILING)}
+        if shares:
+            told = ", ".join(f"{model} {100 * share:.0f} %" for model, share in shares.items())
+            sentences.append(f"Of the way from {FLOOR} to known physics, in mean RMSE: {told}.")
+    return sentences
 
 
-def _check(table: pd.DataFrame, cost: pd.DataFrame) -> None:
-    for name, given, needed in (("results", table, TABLE_COLUMNS), ("cost", cost, ("model", *COST_COLUMNS))):
-        missing = sorted(set(needed) - set(given.columns))
-        if missing:
-            raise ValueError(f"The {name} table lacks the columns {', '.join(missing)}.")
-    processes = sorted(map(str, table["process"].unique()))
-    if len(processes) > 1:
-        raise ValueError(f"A report is about one process, got {', '.join(processes)}: write one report for each.")
-    tested, priced = set(table["model"]), list(cost["model"])
-    if len(priced) != len(set(priced)) or not tested <= set(priced):
-        raise ValueError(f"The cost table needs one row for each of {', '.join(sorted(tested))}, got {priced}.")
-    keys = ["metric", *_forecast_columns(table), "lead"]
-    scored = table[table["metric"].isin(("mse", "ssim"))][["model", *keys]].drop_duplicates()
-    if (scored.groupby(keys).size() != len(tested)).any():
-        raise ValueError("The models were not scored on the same forecasts: test all of them on the same windows.")
-
-
-def _page(table: pd.DataFrame, cost: pd.DataFrame, summary: pd.DataFrame, title: str, notes: Sequence[str]) -> str:
-    forecasts = len(table[_forecast_columns(table)].drop_duplicates())
-    trajectories = table["trajectory"].nunique()
-    horizon = table["lead"].max()
-    seeds = table[table["seed"] >= 0].groupby("model")["seed"].unique()
-    trained = "; ".join(f"{model} {', '.join(map(str, sorted(values)))}" for model, values in seeds.items())
+def _cost(cost: pd.DataFrame) -> list[str]:
+    there = {name: title for name, title in COSTS.items() if name in cost and cost[name].notna().any()}
+    lines = ["| model | " + " | ".join(there.values()) + " |", "|---|" + "---:|" * len(there)]
+    for _, row in cost.iterrows():
+        lines.append(f"| {row['model']} | " + " | ".join(_number(name, row[name]) for name in there) + " |")
     devices = " and ".join(map(str, cost["device"].unique()))
-    batches = " and ".join(map(str, sorted(cost["batch_size"].unique())))
-    methods = " and ".join(map(str, cost["memory_method"].unique()))
-    counted = {"live tensors": "followed tensor by tensor, without scratch space inside an operation"}
+    return ["\n".join(lines), f"Measured on {devices}, the models taking turns; medians."]
+
+
+def _definitions(summary: pd.DataFrame) -> str:
     items = [
-        f"Accuracy: {forecasts} forecasts of {horizon} frames from {trajectories} trajectories, the same for "
-        "every model. Columns `at n` are the n-th frame forecast, `mean` is over all of them.",
-        "RMSE is the root of the squared error averaged over forecasts, fields and pixels. The bands in the "
-        "picture hold the middle 80 % of the forecasts.",
-        "SSIM has a Gaussian 11 x 11 window and is averaged over the whole frame; other definitions differ.",
-        f"Time and memory: measured on {devices}, batches of {batches}. Time is the median of repeated calls "
-        "taken in turn, per forecast; memory is the peak of one call, weights and input included "
-        f"({counted.get(methods, methods)}).",
-        "Multiply-adds are those of convolutions, linear layers and attention for one whole forecast "
-        f"({horizon} frames).",
-        *([f"Seeds of training: {trained}."] if trained else []),
-        *notes,
+        "RMSE is the root of the squared error averaged over forecasts, fields and pixels, never a mean of roots.",
+        f"Intervals hold {100 * LEVEL:.0f} % of the means of trajectories drawn again (bootstrap), and of seeds where a "
+        "model has several.",
+        "`mean` is over all leads; other columns are one lead.",
     ]
-    if not (table["metric"] == "ssim").any():
-        items = [item for item in items if not item.startswith("SSIM")]
-    if plot.BASELINE in summary.index:
-        items.append(f"{plot.BASELINE} repeats the last known frame: a model no better than that has learned nothing.")
-    details = "\n".join(f"- {item}" for item in items)
-    return (
-        f"# {title}\n\n![Accuracy against lead and against time](report.png)\n\n{to_markdown(summary)}\n\n"
-        f"## What was measured\n\n{details}\n"
-    )
+    if (summary["metric"] == "ssim").any():
+        items.append(
+            "SSIM has a Gaussian 11 x 11 window and is averaged over the whole frame; other definitions differ."
+        )
+    models = set(summary["model"])
+    if FLOOR in models:
+        items.append(f"{FLOOR} repeats the last known frame: a model no better than that has learned nothing.")
+    if CEILING in models:
+        items.append(
+            "Known physics is the process's own solver, from the frames shown where they determine the state, else from the "
+            "true state on its finer grid by its cheapest scheme."
+        )
+    return "\n".join(f"- {item}" for item in items)
 
 
-def _forecast_columns(table: pd.DataFrame) -> list[str]:
-    return [name for name in ("trajectory", "start") if name in table.columns]
+def _title(metric: str, lead: int) -> str:
+    if metric.startswith("correlation_time"):
+        return TITLES[metric]
+    return f"{TITLES[metric]} {'mean' if lead == 0 else f'at {lead}'}"
 
 
-def _score_title(name: str) -> str:
-    metric, lead = name.split("_")
-    return f"{metric.upper()} {'mean' if lead == 'mean' else f'at {lead}'}"
-
-
-def _number(name: str, value: float | int) -> str:
+def _number(name: str, value: float) -> str:
     if math.isnan(value):
-        return "NaN"
+        return ""
     if name == "parameters":
         return f"{value / 1e6:.2f} M" if value >= 1e4 else f"{value:.0f}"
-    if name == "multiply_adds":
+    if name.startswith("multiply_adds"):
         return f"{value / 1e9:,.0f}" if value >= 1e11 else f"{value / 1e9:.3g}"
-    if name == "peak_memory_mb" and value >= 10:
-        return f"{value:,.0f}"
-    if name.startswith("ssim"):
-        return f"{value:.4f}"
-    return f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
+
+
+def _replace(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.part")
+    scratch.write_text(text)
+    scratch.replace(path)

@@ -1,98 +1,248 @@
-"""Several checkpoints side by side: one table, one picture."""
+"""The benchmark command: entries, protocols, cost and report."""
 
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
-from lightning.pytorch.loggers import Logger, WandbLogger
-from tqdm import tqdm
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+from torch.utils.data import default_collate
 
 from microevo.benchmark.cost import measure_cost
-from microevo.benchmark.evaluate import evaluate, load
-from microevo.benchmark.report import write_report
-from microevo.data import TrajectoryDataModule
-from microevo.models import Forecaster, Persistence
+from microevo.benchmark.entry import Entry, Model, persistence
+from microevo.benchmark.evaluate import Evaluation, Scores
+from microevo.benchmark.known_physics import KnownPhysics, Physics
+from microevo.benchmark.log import log_results
+from microevo.benchmark.page import write_page
+from microevo.benchmark.physics import Kind, PhysicalQuantities, kind_of
+from microevo.benchmark.protocol import Protocol
+from microevo.benchmark.report import text_table, write_report
+from microevo.benchmark.results import ABOUT, Results
+from microevo.benchmark.submitted import Submitted
+from microevo.callbacks.run import git_commit
+from microevo.data import Window
+from microevo.metrics import (
+    absolute_error,
+    correlation,
+    leapsr_microevoeval,
+    letap_microevoeval,
+    mae_openstl,
+    mse_openstl,
+    relative_l2,
+    squared_error,
+    ssim,
+    ssim_openstl,
+)
+
+SSIM_PIXELS = 11  # its window; smaller frames go without
 
 
 def run(
-    data: TrajectoryDataModule,
-    checkpoints: dict[str, str] = {},  # noqa: B006  (never changed; jsonargparse shows it as the default)
+    protocols: dict[str, Protocol],
+    checkpoints: dict[str, str | list[str]] = {},  # noqa: B006  (never changed; jsonargparse shows it as the default)
+    fields: list[str] = ["c"],  # noqa: B006
+    predictions: str | dict[str, str | dict[str, str]] | None = None,
+    known_physics: bool = True,
+    physics: Literal["auto", "spinodal", "grains", "dendrite", "wave", "none"] = "auto",
+    conventions: bool = False,
     output: str = "results/benchmark",
-    leads: list[int] = [1, 10, 50, 90],  # noqa: B006
+    only: list[str] = [],  # noqa: B006
+    leads: list[int] = [1, 10, 50, 90, 190],  # noqa: B006
+    batch_size: int = 8,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    processes: int | None = None,
+    cost_protocol: str | None = None,
     repeats: int = 5,
     warmup: int = 1,
-    batch_size: int = 1,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    render_only: bool = False,
     logger: Logger | None = None,
     overwrite: bool = False,
-) -> pd.DataFrame:
-    """Compare trained models, and persistence, on the same test windows and the same device.
+) -> Results:
+    """Compare forecasts of the same frames: trained models, predictions made by others, persistence and known physics.
+
+    An interrupted benchmark goes on where it was when the same command is given again.
 
     Args:
-        data: Store, fields, past frames and horizon of the comparison.
-        checkpoints: Name and checkpoint of each model.
-        output: Folder of the results: `report.md`, `report.png`, `summary.csv` and the long `results.csv`.
-        leads: Leads of the table; those beyond the horizon are left out.
-        repeats: Timed forecasts per model, taken in turn.
-        warmup: Forecasts per model before the timed ones.
-        batch_size: Windows per timed forecast.
-        device: Where to run; `auto` takes a GPU if there is one.
-        logger: Where to send table and picture too, for instance a WandbLogger.
-        overwrite: Replace the results that are in `output`.
-
-    Returns:
-        The summary table, one row per model.
+        protocols: What is shown and what is asked, by name.
+        checkpoints: Name of each model with its checkpoint, or with a list of checkpoints trained with different seeds.
+        fields: Fields that are forecast, in the order of the axis C.
+        predictions: Frames that others forecast: a `.npy` file or zarr array if there is one protocol, else a name with the
+            file of each protocol.
+        known_physics: Whether the process's own solver takes part, where the data were simulated.
+        physics: Which physical quantities are measured, on the first field; `auto` goes by the process that made the data.
+        conventions: Whether the numbers of OpenSTL and MicroEvoEval tables are computed too, in their own definitions.
+        output: Folder of the results.
+        only: Protocols to run; all unless given.
+        leads: Leads of the tables; those beyond the horizon are left out.
+        batch_size: Windows forecast at once; no score depends on it.
+        device: Where to run; `auto` takes the GPUs if there are any.
+        processes: How many processes share the work; one for each GPU unless given, and one on a CPU.
+        cost_protocol: Protocol whose windows the cost is measured with, on one device; unless given the first one that
+            shows as many frames as the networks take.
+        repeats: Timed calls of each model, which take turns; 0 leaves the cost out.
+        warmup: Calls of each model before the timed ones.
+        render_only: Make the report anew from the results that are in `output`, and compute nothing.
+        logger: Where to send tables, curves and animations too, for instance a WandbLogger.
+        overwrite: Compute everything anew, and replace the results that are in `output`.
 
     Raises:
-        FileExistsError: `output` holds results already.
-        ValueError: A checkpoint does not fit the data.
+        FileExistsError: `output` holds the results of other weights, settings or data.
+        ValueError: An entry cannot answer a protocol.
     """
     folder = Path(output)
-    if (folder / "report.md").exists() and not overwrite:
-        raise FileExistsError(f"{folder} holds a report already; use --overwrite or choose another --output")
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    forecasters: dict[str, Forecaster] = {name: load(path, data) for name, path in checkpoints.items()}
-    floor = Persistence(n_past=data.n_past, channels=len(data.fields), horizon=data.horizon)
-    forecasters.setdefault("Persistence", floor)
+    if render_only:
+        return _render(Results(folder), leads, logger)
+    chosen = _chosen(protocols, only)
+    entries: list[Entry] = []
+    for model, paths in checkpoints.items():
+        entries += [Model(model, path) for path in ([paths] if isinstance(paths, str) else paths)]
+    entries += _submitted(predictions, list(chosen))
+    if "Persistence" not in checkpoints:
+        entries.append(persistence(len(fields)))
+    if known_physics:
+        entries.append(KnownPhysics())
+    evaluation = Evaluation(
+        chosen,
+        entries,
+        _scores(chosen, fields, physics, leads, conventions),
+        fields,
+        folder,
+        batch_size=batch_size,
+        git=git_commit(),
+    )
+    if overwrite and (folder / ABOUT).exists():
+        shutil.rmtree(folder)
+    evaluation.begin()
+    settings = {
+        "protocols": {name: protocol.store for name, protocol in protocols.items()},
+        "checkpoints": checkpoints,
+        "predictions": predictions,
+        "leads": leads,
+        "batch_size": batch_size,
+    }
+    results = Results.write(evaluation, settings)
+    devices = _devices(device, processes)
+    evaluation.run(devices)
+    if repeats and (results.cost.empty or set(results.cost["model"]) != set(_timed(entries))):
+        timed = _cost_protocol(evaluation, cost_protocol)
+        results.write_cost(_measure(evaluation, timed, devices[0], repeats, warmup))
+    return _render(results, leads, logger)
 
-    tables = []
-    for name, forecaster in (progress := tqdm(forecasters.items(), unit="model")):
-        progress.set_description(f"testing {name}")
-        tables.append(evaluate(forecaster, data, model=name, accelerator="gpu" if chosen == "cuda" else "cpu"))
-    table = pd.concat(tables, ignore_index=True)
 
-    past = _past(data, batch_size).to(chosen)
-    for forecaster in forecasters.values():
-        forecaster.to(chosen)
-    cost = measure_cost(forecasters, past, data.horizon, repeats=repeats, warmup=warmup)
-
-    summary = write_report(table, cost, leads, folder, title=_title(data), overwrite=overwrite)
-    print((folder / "report.md").read_text())
-    print(f"report: {folder / 'report.md'}, picture: {folder / 'report.png'}")
-    if isinstance(logger, WandbLogger):
-        logger.log_table("benchmark/summary", dataframe=summary.reset_index())
-        logger.log_image("benchmark/report", [str(folder / "report.png")])
-    elif logger is not None:
-        for model, row in summary.iterrows():
-            numbers = {f"benchmark/{model}/{key}": float(value) for key, value in row.items() if _is_number(value)}
-            logger.log_metrics(numbers)
+def _render(results: Results, leads: Sequence[int], logger: Logger | None) -> Results:
+    summary = write_report(results, leads)
+    page = write_page(results, leads)
+    for name in results.about["protocols"]:
+        print(f"\n{name}\n{text_table(summary, name)}")
+    print(f"\nreport: {page}, for papers: {results.folder / 'report.md'}")
     if logger is not None:
-        logger.save()
-        logger.finalize("success")
-    return summary
+        log_results(results, summary, logger)
+    return results
 
 
-def _past(data: TrajectoryDataModule, batch_size: int) -> torch.Tensor:
-    data.setup("test")
-    windows = data.datasets["test"]
-    return torch.stack([windows[i % len(windows)].past for i in range(batch_size)])
+def _timed(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """One entry of each model that can be timed, whatever its seed."""
+    return {entry.model: entry for entry in reversed(entries) if isinstance(entry, Model | KnownPhysics)}
 
 
-def _title(data: TrajectoryDataModule) -> str:
-    windows = len(data.datasets["test"])
-    return f"{data.process}: {data.n_past} -> {data.horizon} frames, {windows} test windows"
+def _cost_protocol(evaluation: Evaluation, asked: str | None) -> str:
+    networks = [entry.forecaster for entry in evaluation.entries if isinstance(entry, Model)]
+    taken = {network.n_past for network in networks if not network.any_past}
+    fitting = [name for name, protocol in evaluation.protocols.items() if taken <= {protocol.n_past}]
+    if asked is None and fitting:
+        return fitting[0]
+    if asked not in fitting:
+        raise ValueError(
+            f"cost_protocol must be one that shows as many frames as the networks take ({', '.join(map(str, sorted(taken)))}), "
+            f"but it is {asked}; choose one of {', '.join(fitting) or 'none here, so set repeats to 0'}"
+        )
+    return asked
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmup: int) -> pd.DataFrame:
+    protocol, windows = evaluation.protocols[name], evaluation.windows(name)
+
+    def batch(size: int) -> Window:
+        return Window(*default_collate([windows[i % len(windows)] for i in range(size)]))
+
+    forecasters: dict[str, Callable[[Tensor, int], Tensor]] = {}
+    for model, entry in _timed(evaluation.entries).items():
+        if isinstance(entry, Model):
+            forecasters[model] = entry.forecaster.to(device)
+        elif entry.takes_part(name, protocol, windows):
+            forecasters[model] = Physics(windows.store).timed(batch(1))
+    return measure_cost(
+        forecasters, lambda size: (batch(size).past.to(device), batch(size).future.to(device)), repeats, warmup
+    )
+
+
+def _chosen(protocols: Mapping[str, Protocol], only: list[str]) -> dict[str, Protocol]:
+    unknown = [name for name in only if name not in protocols]
+    if unknown:
+        raise ValueError(f"there is no protocol {unknown[0]}; the config has {', '.join(protocols)}")
+    chosen = {name: protocol for name, protocol in protocols.items() if not only or name in only}
+    if not chosen:
+        raise ValueError("a benchmark needs at least one protocol; give some in `protocols`")
+    return chosen
+
+
+def _submitted(predictions: str | Mapping[str, Any] | None, protocols: list[str]) -> list[Entry]:
+    if predictions is None:
+        return []
+    named = {Path(predictions).stem: predictions} if isinstance(predictions, str) else predictions
+    entries: list[Entry] = []
+    for model, files in named.items():
+        if isinstance(files, str):
+            if len(protocols) > 1:
+                raise ValueError(
+                    f"the predictions {files} answer one protocol, but the benchmark has {', '.join(protocols)}; choose one "
+                    "with --only, or give a file for each"
+                )
+            files = {protocols[0]: files}
+        entries.append(Submitted(model, files))
+    return entries
+
+
+def _scores(
+    protocols: Mapping[str, Protocol],
+    fields: list[str],
+    physics: Kind | Literal["auto"],
+    leads: list[int],
+    conventions: bool,
+) -> dict[str, Scores]:
+    scores = {}
+    for name, protocol in protocols.items():
+        store = protocol.windows(fields).store
+        kind = kind_of(store) if physics == "auto" else physics
+        pixel = {
+            "mse": squared_error,
+            "mae": absolute_error,
+            "relative_l2": relative_l2,
+            "correlation": correlation,
+        }
+        if min(store.image_shape) >= SSIM_PIXELS:
+            pixel["ssim"] = ssim
+        if conventions:
+            pixel |= {"mse_openstl": mse_openstl, "mae_openstl": mae_openstl, "ssim_openstl": ssim_openstl}
+            if len(fields) == 1:
+                pixel["letap_microevoeval"] = letap_microevoeval
+            if len(fields) == 1 and kind == "grains":
+                pixel["leapsr_microevoeval"] = leapsr_microevoeval
+        scores[name] = Scores(
+            pixel=pixel, physics=PhysicalQuantities(store, kind, protocol.n_past), curve_leads=tuple(leads)
+        )
+    return scores
+
+
+def _devices(device: str, processes: int | None) -> list[str]:
+    cuda = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if device == "cuda" and not cuda:
+        raise ValueError("PyTorch finds no GPU for the device cuda; use cpu")
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes must be at least 1, but it is {processes}")
+    if cuda:
+        return [f"cuda:{i % cuda}" for i in range(processes or cuda)]
+    return ["cpu"] * (processes or 1)

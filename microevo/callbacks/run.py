@@ -50,7 +50,7 @@ class SaveRun(SaveConfigCallback):
             "command": shlex.join(["python", "-m", "microevo", *sys.argv[1:]]),
             "seed": self.config.get("seed_everything"),
             "data_fingerprint": getattr(trainer.datamodule, "fingerprint", ""),  # type: ignore[attr-defined]
-            "git_commit": _git_commit(),
+            "git_commit": git_commit(),
             "versions": versions(),
             "devices": f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}",
         }
@@ -62,7 +62,9 @@ class SaveRun(SaveConfigCallback):
                 logger.experiment.config.update(keep | about, allow_val_change=True)
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
+    """The commit of the folder that one runs from, with `-changed` if it holds more than that; None outside of git."""
+
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 

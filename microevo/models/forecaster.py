@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -39,7 +39,8 @@ class Forecaster(LightningModule, ABC):
     """A model that answers `forward(past, horizon)`, with its training, validation and test.
 
     A new model writes `forward`, and `loss` if it is not trained on its own forecasts. Its constructor calls
-    `self.save_hyperparameters(logger=False)`, as here, so that a checkpoint can rebuild it.
+    `self.save_hyperparameters(logger=False)`, as here, so that a checkpoint can rebuild it. It sets `any_past` if
+    `forward` takes any number of past frames.
 
     Args:
         n_past: Past frames in a window; on the command line it follows from the data.
@@ -52,6 +53,8 @@ class Forecaster(LightningModule, ABC):
         data_range: Span of the values of a field, for SSIM [field units].
         init_from: Checkpoint whose weights a new run starts from; everything else starts afresh.
     """
+
+    any_past: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """RecurrentForecaster: how networks that take one frame at a time are trained and run on."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -46,6 +46,8 @@ class RecurrentForecaster(Forecaster):
             published schedule.
         kwargs: Settings of every forecaster, see `Forecaster`.
     """
+
+    any_past: ClassVar[bool] = True
 
     net: RecurrentNet
 

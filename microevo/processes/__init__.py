@@ -5,7 +5,7 @@ from microevo.processes.grain_growth import GrainGrowth
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
 from microevo.processes.plane_wave import PlaneWave
-from microevo.processes.process import Field, Process, rollout, simulate, trajectory_generator
+from microevo.processes.process import Field, Process, rebuild, rollout, simulate, trajectory_generator
 from microevo.processes.regular_solution import RegularSolution
 from microevo.processes.spinodal import SpinodalDecomposition
 from microevo.processes.stepper import SpectralBDF2, StepError, Stepper
@@ -22,6 +22,7 @@ __all__ = [
     "SpinodalDecomposition",
     "StepError",
     "Stepper",
+    "rebuild",
     "rollout",
     "simulate",
     "trajectory_generator",

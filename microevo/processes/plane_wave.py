@@ -111,6 +111,18 @@ class PlaneWave(Process):
         )
         return TurningWave(omega, alpha)
 
+    def recover(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n 2 *pixels"] | None:
+        """The wave and its quadrature, from the last two frames of the wave alone."""
+        if past.shape[1] < 2 or self.grid.coarsen > 1:
+            return None
+        omega, alpha = (
+            torch.as_tensor(value, dtype=torch.float64).reshape(-1, 1, 1) * self.frame_interval
+            for value in (self.omega, self.alpha)
+        )
+        before, now = (past[:, i, 0].double() - 0.5 for i in (-2, -1))
+        quadrature = (torch.exp(-alpha) * before - torch.cos(omega) * now) / torch.sin(omega)
+        return torch.stack([now + 0.5, quadrature], dim=1)
+
 
 class TurningWave(Stepper):
     """The exact solution of a wave of one frequency: (u - 1/2, v) turns by `omega t` and shrinks by `exp(-alpha t)`.

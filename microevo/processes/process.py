@@ -4,7 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -72,6 +72,18 @@ class Process(ABC):
         """What is saved of a state."""
         return self.grid.block_mean(u).float()
 
+    def cheap(self) -> "Process":
+        """The same law by the cheapest scheme whose statistics can be trusted; by default as it is."""
+        return self
+
+    def recover(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n C *cells"] | None:
+        """The state at the last of some frames, where they determine it; by default they do not.
+
+        Args:
+            past: The first of the saved fields, or all of them.
+        """
+        return None
+
     @property
     def dtype(self) -> torch.dtype:
         """The solver's floating-point type."""
@@ -100,6 +112,31 @@ class Process(ABC):
             object.__setattr__(drawn, name, column)
         drawn.__post_init__()
         return drawn
+
+
+def rebuild(class_path: str, init_args: Mapping[str, Any]) -> Process:
+    """The process of a store's recipe.
+
+    Only processes that are imported already are looked at: a store must not be able to name a module to run.
+
+    Raises:
+        ValueError: There is no such process, or its settings are not those of this version.
+    """
+    known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _descendants(Process)}  # type: ignore[type-abstract]
+    if class_path not in known:
+        raise ValueError(f"there is no process {class_path} here; import the module that defines it first")
+    settings = dict(init_args)
+    grid = dict(settings.pop("grid"))
+    try:
+        return known[class_path](**settings, grid=Grid(**(grid | {"shape": tuple(grid["shape"])})))
+    except TypeError as error:
+        raise ValueError(f"the settings of {class_path} are not those of this version of microevo: {error}") from error
+
+
+def _descendants(cls: type[Process]) -> Iterator[type[Process]]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _descendants(child)
 
 
 def trajectory_generator(seed: int, index: int) -> torch.Generator:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -160,6 +160,10 @@ class RegularSolution(Process):
     def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n 1 *cells"]:
         """Noise about the mean composition: the state just after the quench."""
         return uniform_noise(self.grid.shape, generators, self.composition, self.noise)
+
+    def cheap(self) -> "RegularSolution":
+        """First order, a fifth of the steps."""
+        return replace(self, scheme="cheap", time_step=None)
 
     def stepper(self) -> PrescribedBDF:
         """Stabilised by half the diffusivity and a quarter of the largest mobility times kappa (half of it at first order)."""

@@ -1,0 +1,119 @@
+"""Known physics: the process's own solver as an entry, the ceiling of every table."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from microevo.benchmark.entry import Answer, Entry
+from microevo.benchmark.protocol import Protocol
+from microevo.data import TrajectoryStore, Window, WindowDataset
+from microevo.processes import Process, rebuild, trajectory_generator
+
+
+class KnownPhysics(Entry):
+    """Forecasts by solving the equations that made the data, which no network is expected to beat.
+
+    Where the last frames shown determine the state (the solver's grid is the image, the wave's quadrature follows from
+    two frames) the solver starts from them, and knows no more than a network. Elsewhere it starts from the true state
+    on its own finer grid, simulated again from the trajectory's seed, and goes on with the cheap scheme: what is left is
+    that scheme's error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("Known physics")
+
+    def identity(self, protocol: str) -> str:
+        """The way in which the entry forecasts."""
+        return "cheap scheme from the frames, or from the true state"
+
+    def takes_part(self, name: str, protocol: Protocol, windows: WindowDataset) -> bool:
+        """Only in data that were simulated here."""
+        return Physics.known(windows.store)
+
+    def prepare(self, name: str, protocol: Protocol, windows: WindowDataset, device: torch.device) -> Answer:
+        """The simulation of the frames that follow; always on the CPU, whose rounding the data have."""
+        physics = Physics(windows.store)
+        fields = [windows.store.fields.index(field) for field in windows.fields]
+
+        def answer(window: Window) -> Tensor:
+            return solve(*physics.start(window), protocol.horizon)[:, :, fields]
+
+        return answer
+
+
+class Physics:
+    """The process of a store, with the parameters of each of its trajectories.
+
+    Args:
+        store: A simulated store.
+
+    Raises:
+        ValueError: The store was imported, or its process is not there.
+    """
+
+    def __init__(self, store: TrajectoryStore) -> None:
+        if not self.known(store):
+            raise ValueError(f"{store.path} was imported, so that its process is not known; give a simulated store")
+        self.store, self.recipe = store, store.attributes["recipe"]
+
+    @staticmethod
+    def known(store: TrajectoryStore) -> bool:
+        """Whether the store says what it was simulated with."""
+        return "class_path" in store.attributes["recipe"].get("process", {})
+
+    @cached_property
+    def process(self) -> Process:
+        """The process, without the parameters that were drawn."""
+        return rebuild(**self.recipe["process"])
+
+    def drawn(self, process: Process, trajectories: Sequence[int]) -> Process:
+        """A process with the parameters of some trajectories."""
+        values = {name: self.store.per_trajectory[name][list(trajectories)] for name in self.recipe["draw"]}
+        return process.with_parameters(values)
+
+    def state(self, trajectories: Sequence[int], frame: int) -> Float[Tensor, "n C *cells"]:
+        """The true state on the solver's grid at a saved frame, simulated again."""
+        process = self.drawn(self.process, trajectories)
+        stepper = process.stepper()
+        generators = [trajectory_generator(self.recipe["seed"], i) for i in trajectories]
+        stepper.start(process.initial(generators).to(process.dtype))
+        stepper.advance(process.first_frame + frame * process.frame_interval)
+        return stepper.u
+
+    def start(self, window: Window) -> tuple[Process, Float[Tensor, "B C *cells"]]:
+        """The process by its cheap scheme, and the state at the last frame shown: what a forecast begins with."""
+        trajectories = window.trajectory.tolist()
+        state = self.drawn(self.process, trajectories).recover(window.past)
+        if state is None:
+            last = (window.start + window.past.shape[1] - 1).tolist()
+            each = [self.state([i], frame) for i, frame in zip(trajectories, last, strict=True)]
+            state = torch.cat(each)
+        return self.drawn(self.process.cheap(), trajectories), state
+
+    def timed(self, window: Window) -> Callable[[Tensor, int], Tensor]:
+        """The solver as a forecaster to be timed: it starts from the state of one window, whatever it is shown.
+
+        Finding the state is not part of the forecast. A batch solves that window several times.
+        """
+        _, state = self.start(window)
+        trajectory = window.trajectory.tolist()
+
+        def forecast(past: Tensor, horizon: int) -> Tensor:
+            process = self.drawn(self.process.cheap(), trajectory * len(past))
+            return solve(process, state.expand(len(past), *state.shape[1:]).contiguous(), horizon)
+
+        return forecast
+
+
+def solve(process: Process, state: Float[Tensor, "B C *cells"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
+    """The frames that follow a state."""
+    stepper = process.stepper()
+    stepper.start(state.to(process.dtype))
+    frames = []
+    for lead in range(1, horizon + 1):
+        stepper.advance(lead * process.frame_interval)
+        frames.append(process.image(stepper.u))
+    return torch.stack(frames, dim=1)

@@ -1,0 +1,118 @@
+"""A benchmark on disk: everything that a report is made of, so that it can be rendered again without computing."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from microevo.benchmark.evaluate import Evaluation
+from microevo.benchmark.long_table import LongTable
+from microevo.data.store import versions
+from microevo.metrics import Comparison, Quantity
+
+ABOUT, COST = "benchmark.json", "cost.csv"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The folder of a benchmark.
+
+    Args:
+        folder: It holds `table` (the long table), `frames` (those to look at), `cost.csv` and `benchmark.json`: what was
+            compared, on which data, with which settings and versions.
+    """
+
+    folder: Path
+
+    @classmethod
+    def write(cls, evaluation: Evaluation, settings: Mapping[str, Any]) -> "Results":
+        """Note what is compared; the numbers follow as they are computed."""
+        protocols = {}
+        for name, protocol in evaluation.protocols.items():
+            windows = evaluation.windows(name)
+            store = windows.store
+            protocols[name] = asdict(protocol) | {
+                "windows": windows.windows,
+                "shown_leads": evaluation.shown_leads(name),
+                "digest": protocol.digest(store.fingerprint),
+                "fingerprint": store.fingerprint,
+                "process": store.attributes["process"],
+                "boundary": store.attributes["boundary"],
+                "frame_interval": store.attributes["frame_interval"],
+                "time_unit": store.attributes["time_unit"],
+                "spacing": store.attributes["spacing"],
+                "length_unit": store.attributes["length_unit"],
+                "image_shape": list(store.image_shape),
+                "recipe": store.attributes["recipe"],
+                "entries": [entry.label for entry in evaluation.entries if entry.takes_part(name, protocol, windows)],
+                "quantities": [_about(one) for one in evaluation.scores[name].quantities(windows.trajectories[:1])],
+                "pixel": list(evaluation.scores[name].pixel),
+            }
+        about = {
+            "fields": evaluation.fields,
+            "protocols": protocols,
+            "entries": [
+                {"label": entry.label, "model": entry.model, "seed": entry.seed} for entry in evaluation.entries
+            ],
+            "settings": settings,
+            "git": evaluation.git,
+            "versions": versions(),
+        }
+        folder = evaluation.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = folder / f".{ABOUT}.part"
+        scratch.write_text(json.dumps(about, indent=2) + "\n")
+        scratch.replace(folder / ABOUT)
+        return cls(folder)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What was compared.
+
+        Raises:
+            FileNotFoundError: There is no benchmark in the folder.
+        """
+        path = self.folder / ABOUT
+        if not path.exists():
+            raise FileNotFoundError(f"there is no benchmark in {self.folder}; run it first, or correct --output")
+        return json.loads(path.read_text())
+
+    @property
+    def table(self) -> LongTable:
+        """The long table."""
+        return LongTable(self.folder / "table")
+
+    @property
+    def cost(self) -> pd.DataFrame:
+        """The cost table, empty where cost was not measured."""
+        path = self.folder / COST
+        return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+    def write_cost(self, cost: pd.DataFrame) -> None:
+        """Keep the cost table."""
+        scratch = self.folder / f".{COST}.part"
+        cost.to_csv(scratch, index=False)
+        scratch.replace(self.folder / COST)
+
+    def frames(self, protocol: str, label: str) -> Float[np.ndarray, "n T C H W"]:
+        """The kept frames of an entry (`Truth` for the true ones), at the leads `shown_leads` of the protocol."""
+        return np.load(self.table.frames_path(protocol, label)).astype(np.float32)
+
+
+def _about(quantity: Quantity | Comparison) -> dict[str, Any]:
+    """What a reader of the table has to know of a quantity; a `Comparison` has errors and no values."""
+    about: dict[str, Any] = {"name": quantity.name, "long_name": quantity.long_name, "unit": quantity.unit}
+    if isinstance(quantity, Comparison):
+        return about | {"error_unit": quantity.unit, "better": "low", "values": False}
+    about |= {"error_unit": quantity.error_unit or quantity.unit, "better": quantity.better, "values": True}
+    if quantity.bins is not None:
+        about["bins"] = {"name": quantity.bins.name, "unit": quantity.bins.unit, "middles": list(quantity.bins.middles)}
+    if quantity.fit is not None:
+        about["fit"] = {"name": quantity.fit.name, "unit": quantity.fit.unit}
+    return about

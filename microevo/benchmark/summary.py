@@ -1,0 +1,216 @@
+"""Long table -> means with confidence intervals, and which models cannot be told apart.
+
+Trajectories are what was drawn at random, so they are what the bootstrap draws again, the same ones for every model
+(Efron & Tibshirani, An Introduction to the Bootstrap, 1993). Where a model was trained with several seeds, the seeds are
+drawn again too. Windows of one trajectory are averaged first: they are not independent.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from microevo.benchmark.entry import TRUTH
+from microevo.benchmark.long_table import LongTable
+
+FLOOR, CEILING = "Persistence", "Known physics"
+DRAWS = 2000
+LEVEL = 0.95
+SOURCE = {"rmse": "mse", "psnr": "mse"}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval; all NaN if any forecast that it is a mean of is not finite."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A metric of all models on one protocol: values by seed, trajectory and lead.
+
+    Args:
+        metric: Its name; `rmse` and `psnr` (of values in [0, 1]) are read as `mse` and are functions of its mean.
+        models: Values of each model, (seeds, trajectories, leads), the same trajectories for all.
+    """
+
+    metric: str
+    models: dict[str, Float[np.ndarray, "S N T"]]
+
+    @classmethod
+    def read(cls, table: LongTable, protocol: str, metric: str) -> "Curves":
+        """The values of a metric.
+
+        Raises:
+            ValueError: The models were not scored on the same trajectories and leads.
+        """
+        rows = table.read(protocol=protocol, metric=SOURCE.get(metric, metric))
+        models: dict[str, np.ndarray] = {}
+        index = None
+        for model, own in rows.groupby("model", observed=True, sort=False):
+            seeds = []
+            for _, one in own.groupby("seed", dropna=False, sort=True):
+                # pandas skips NaN in its own mean; a forecast that is not finite must stay one
+                grid = one.pivot_table(
+                    "value", "trajectory", "lead", aggfunc=lambda v: v.to_numpy(np.float64).mean(), dropna=False
+                )
+                if index is None:
+                    index = grid.index, grid.columns
+                if not (grid.index.equals(index[0]) and grid.columns.equals(index[1])):
+                    raise ValueError(
+                        f"{model} was scored on other trajectories or leads of {protocol} than the rest; run the benchmark "
+                        "again to complete it"
+                    )
+                seeds.append(grid.to_numpy(np.float64))
+            models[str(model)] = np.stack(seeds)
+        return cls(metric, models)
+
+    @property
+    def forecasters(self) -> list[str]:
+        """The models, without the truth."""
+        return [name for name in self.models if name != TRUTH]
+
+    def mean(self, model: str) -> Float[np.ndarray, " T"]:
+        """The mean at each lead, over seeds and trajectories."""
+        return self._of_mean(self.models[model].mean(axis=(0, 1)))
+
+    def band(self, model: str) -> Float[np.ndarray, "2 T"]:
+        """Ends of the confidence interval of the mean at each lead."""
+        return np.quantile(self._of_mean(self._draws(model)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+
+    def interval(self, model: str, leads: Sequence[int] | None = None) -> Interval:
+        """The mean over some leads (all unless given) with its confidence interval."""
+        chosen = slice(None) if leads is None else np.asarray(leads) - 1
+        mean = float(self.mean(model)[chosen].mean())
+        low, high = np.quantile(
+            self._of_mean(self._draws(model))[:, chosen].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        )
+        return Interval(mean, float(low), float(high))
+
+    def difference(self, one: str, other: str, leads: Sequence[int] | None = None) -> Interval:
+        """Mean of one model minus that of another; an interval that holds 0 does not tell them apart."""
+        chosen = slice(None) if leads is None else np.asarray(leads) - 1
+        values = (self._of_mean(self._draws(one)) - self._of_mean(self._draws(other)))[:, chosen].mean(axis=1)
+        mean = float((self.mean(one) - self.mean(other))[chosen].mean())
+        low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Interval(mean, float(low), float(high))
+
+    def _of_mean(self, values: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            match self.metric:
+                case "rmse":
+                    return values**0.5
+                case "psnr":
+                    return -10 * np.log10(values)
+        return values
+
+    def _draws(self, model: str) -> Float[np.ndarray, "draws T"]:
+        """Means of samples drawn again; the same trajectories for every model, seeds of each model on their own."""
+        values = self.models[model]
+        seeds, trajectories, _ = values.shape
+        weights = np.random.default_rng(0).multinomial(trajectories, [1 / trajectories] * trajectories, size=DRAWS)
+        if seeds == 1:
+            return weights / trajectories @ values[0]
+        name = np.frombuffer(model.encode(), np.uint8)
+        of_seeds = np.random.default_rng([1, *name.tolist()]).multinomial(seeds, [1 / seeds] * seeds, size=DRAWS)
+        by_seed = np.einsum("dn, snt -> dst", weights / trajectories, values)
+        return np.einsum("ds, dst -> dt", of_seeds / seeds, by_seed)
+
+
+def not_told_apart(curves: Curves, leads: Sequence[int] | None = None) -> list[tuple[str, str]]:
+    """Pairs of models whose difference may be chance."""
+    names = curves.forecasters
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    return [(a, b) for a, b in pairs if not _apart(curves.difference(a, b, leads))]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a report says of a metric."""
+
+    name: str
+    title: str
+    higher_is_better: bool = False
+    whole: bool = False  # one number for a forecast, not one for each lead
+    physical: bool = False
+    unit: str = "1"
+
+
+PIXEL = (
+    Metric("rmse", "RMSE"),
+    Metric("mae", "MAE"),
+    Metric("ssim", "SSIM", higher_is_better=True),
+    Metric("psnr", "PSNR [dB]", higher_is_better=True),
+    Metric("relative_l2", "relative L2"),
+    Metric("correlation", "correlation", higher_is_better=True),
+    Metric("correlation_time_0.8", "correlation time, 0.8 [frames]", higher_is_better=True, whole=True),
+    Metric("correlation_time_0.9", "correlation time, 0.9 [frames]", higher_is_better=True, whole=True),
+    Metric("mse_openstl", "MSE as in OpenSTL"),
+    Metric("mae_openstl", "MAE as in OpenSTL"),
+    Metric("ssim_openstl", "SSIM as in OpenSTL", higher_is_better=True),
+)
+
+
+def leaderboard(
+    table: LongTable, protocol: str, horizon: int, leads: Sequence[int], metrics: Sequence[Metric]
+) -> pd.DataFrame:
+    """Means with their intervals, a row for each model, metric and lead.
+
+    Args:
+        table: The results.
+        protocol: Which protocol.
+        horizon: Its number of leads.
+        leads: Leads to show; those beyond the horizon are left out. The mean over all leads has the lead 0.
+        metrics: What to show, RMSE among it.
+
+    Returns:
+        Columns `protocol`, `model`, `metric`, `lead`, `mean`, `low`, `high`, `seeds`, `trajectories`, `diverged` (forecasts
+        with a frame that is not finite), best mean RMSE first and the floor last.
+    """
+    lost = diverged(table, protocol)
+    rows = []
+    shown = [lead for lead in leads if lead <= horizon] or [horizon]
+    for metric in metrics:
+        curves = Curves.read(table, protocol, metric.name)
+        for model in curves.forecasters:
+            seeds, trajectories, _ = curves.models[model].shape
+            for lead in [0] if metric.whole else [0, *shown]:
+                interval = curves.interval(model, [lead] if lead else None)
+                same = {"protocol": protocol, "model": model, "metric": metric.name, "lead": lead}
+                counts = {"seeds": seeds, "trajectories": trajectories, "diverged": int(lost.get(model, 0))}
+                rows.append(same | vars(interval) | counts)
+    board = pd.DataFrame(rows)
+    best = board[(board["metric"] == "rmse") & (board["lead"] == 0)].set_index("model")["mean"]
+    place = best.rank(method="first", na_option="bottom") + (best.index == FLOOR) * 1e6
+    return board.sort_values("model", key=lambda names: names.map(place), kind="stable", ignore_index=True)
+
+
+def metrics_of(about: Mapping[str, Any]) -> list[Metric]:
+    """The metrics of a protocol, as `Results.about` describes it: pixels, correlation times, physical errors."""
+    there = set(about["pixel"])
+    pixel = [
+        metric
+        for metric in PIXEL
+        if SOURCE.get(metric.name, metric.name) in there or (metric.whole and "correlation" in there)
+    ]
+    return pixel + [
+        Metric(f"{quantity['name']} error", quantity["long_name"], physical=True, unit=quantity["error_unit"])
+        for quantity in about["quantities"]
+    ]
+
+
+def diverged(table: LongTable, protocol: str) -> pd.Series:
+    """How many forecasts of each model hold a frame that is not finite."""
+    rows = table.read(protocol=protocol, metric="finite")
+    whole = rows.groupby(["model", "seed", "trajectory", "start"], observed=True, dropna=False)["value"].min()
+    return (whole < 1).groupby(level="model", observed=True).sum()
+
+
+def _apart(difference: Interval) -> bool:
+    return difference.low > 0 or difference.high < 0  # with NaN neither holds: nothing is known

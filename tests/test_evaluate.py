@@ -1,0 +1,245 @@
+"""Evaluation: the same numbers in one go or in pieces, alone or shared; known physics, foreign predictions, NaN."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import small_process
+
+from microevo.benchmark import Evaluation, KnownPhysics, Model, Protocol, Scores, Submitted
+from microevo.benchmark.entry import persistence
+from microevo.data import TrajectoryStore, generate
+from microevo.metrics import absolute_error, squared_error
+from microevo.models import FCN, ConvLSTM, Forecaster
+from microevo.processes import DendriticSolidification, GrainGrowth, Grid, PlaneWave, RegularSolution
+
+PIXEL = Scores(pixel={"mse": squared_error, "mae": absolute_error})
+KEYS = ["protocol", "model", "metric", "trajectory", "start", "lead"]
+
+
+class Brittle(Forecaster):
+    """Repeats the last frame, and turns to NaN at its third in the first window."""
+
+    any_past = True
+
+    def forward(self, past, horizon):
+        frames = past[:, -1:].repeat(1, horizon, 1, 1, 1)
+        broken = past[:, -1].mean(dim=(1, 2, 3)) == self.mean
+        frames[broken, 2:] = float("nan")
+        return frames
+
+
+def evaluation(store: Path, folder: Path, entries: list, **settings: object) -> Evaluation:
+    protocols = {
+        "4->6": Protocol(store=str(store), n_past=4, horizon=6, starts=list(range(0, 15))),
+        "2->3": Protocol(store=str(store), n_past=2, horizon=3, trajectories=1),
+    }
+    return Evaluation(protocols, entries, dict.fromkeys(protocols, PIXEL), ["c"], folder, **settings)
+
+
+def models() -> list[Model]:
+    torch.manual_seed(0)
+    return [
+        Model("FCN", FCN(n_past=4, hid_s=2, hid_t=4, n_t=2), seed=3),
+        Model("ConvLSTM", ConvLSTM(n_past=4, hidden=[4, 4], filter_size=3)),
+        persistence(1),
+    ]
+
+
+def read(folder: Path) -> pd.DataFrame:
+    table = pd.read_parquet(folder / "table")
+    words = dict.fromkeys(("protocol", "model", "metric"), str)
+    return table.astype(words).sort_values(KEYS, ignore_index=True)
+
+
+def test_scores_are_those_of_the_forecast_itself(small_store, tmp_path):
+    entries = models()
+    evaluation(small_store, tmp_path, entries).run(progress=False)
+    table = read(tmp_path)
+    store = TrajectoryStore.open(small_store)
+    trajectory = int(store.split("test")[1])
+    frames = torch.from_numpy(store.read(trajectory, 3, 13))[None]
+    with torch.no_grad():
+        forecast = entries[0].forecaster.eval()(frames[:, :4], 6)
+    chosen = {"protocol": "4->6", "model": "FCN", "metric": "mse", "trajectory": trajectory, "start": 3}
+    rows = table[(table[list(chosen)] == pd.Series(chosen)).all(axis=1)]
+    assert rows.lead.tolist() == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(rows.value, squared_error(forecast, frames[:, 4:])[0], rtol=1e-5)
+    assert set(rows.seed) == {3}
+    truth = table[table.model == "Truth"]
+    assert set(truth.metric) == {"finite"}
+    assert set(table[table.model == "Persistence"].metric) == {"finite", "mse", "mae"}
+
+
+def test_no_number_depends_on_batches_processes_or_an_interruption(small_store, tmp_path):
+    evaluation(small_store, tmp_path / "one", models(), batch_size=16).run(progress=False)
+    one = read(tmp_path / "one")
+
+    evaluation(small_store, tmp_path / "two", models(), batch_size=3).run(["cpu", "cpu"], progress=False)
+    two = read(tmp_path / "two")
+    pd.testing.assert_frame_equal(one, two, check_exact=False, rtol=1e-5, atol=1e-9)
+
+    begun = evaluation(small_store, tmp_path / "three", models(), batch_size=16)
+    tasks = begun.begin()
+    for task in tasks[::2]:
+        begun.do(task, torch.device("cpu"))
+    again = evaluation(small_store, tmp_path / "three", models(), batch_size=16)
+    assert again.begin() == tasks[1::2]
+    again.run(progress=False)
+    pd.testing.assert_frame_equal(one, read(tmp_path / "three"))
+    assert not again.begin()
+
+
+def test_a_killed_benchmark_goes_on(small_store, tmp_path):
+    command = (
+        "from pathlib import Path; from test_evaluate import *; import torch\n"
+        "torch.set_num_threads(1)\n"
+        f"evaluation(Path({str(small_store)!r}), Path({str(tmp_path / 'killed')!r}), models()).run(progress=False)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", command], cwd=Path(__file__).parent, start_new_session=True)
+    while process.poll() is None and not list(tmp_path.rglob("*.parquet")):
+        time.sleep(0.01)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    evaluation(small_store, tmp_path / "killed", models()).run(progress=False)
+    evaluation(small_store, tmp_path / "whole", models()).run(progress=False)
+    pd.testing.assert_frame_equal(read(tmp_path / "killed"), read(tmp_path / "whole"))
+
+
+def test_other_weights_are_not_mixed_with_old_results(small_store, tmp_path):
+    evaluation(small_store, tmp_path, models()).run(progress=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    torch.manual_seed(0)
+    others = [Model("FCN", FCN(n_past=4, hid_s=2, hid_t=4, n_t=3), seed=3)]
+    with pytest.raises(FileExistsError, match="made with other weights; use --overwrite"):
+        evaluation(small_store, tmp_path, others).run(progress=False)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_forecast_that_breaks_is_noted_frame_by_frame(small_store, tmp_path):
+    brittle = Brittle(n_past=4)
+    store = TrajectoryStore.open(small_store)
+    first = int(store.split("test")[0])
+    brittle.mean = torch.from_numpy(store.read(first, 3, 4)).mean()  # the last frame shown of the first window
+    evaluation(small_store, tmp_path, [Model("Brittle", brittle), persistence(1)]).run(progress=False)
+    table = read(tmp_path)
+    rows = table[(table.protocol == "4->6") & (table.trajectory == first) & (table.start == 0)]
+    own = rows[rows.model == "Brittle"].pivot(index="lead", columns="metric", values="value")
+    assert own.finite.tolist() == [1, 1, 0, 0, 0, 0]
+    assert own.mse.isna().tolist() == [False, False, True, True, True, True]
+    floor = rows[(rows.model == "Persistence") & (rows.metric == "mse")].value.to_numpy()
+    np.testing.assert_allclose(own.mse[:2], floor[:2], rtol=1e-6)
+
+
+def test_entries_that_cannot_answer_are_refused_before_anything_is_computed(small_store, tmp_path):
+    with pytest.raises(ValueError, match="FCN forecasts 2 fields, but the benchmark asks for 1"):
+        evaluation(small_store, tmp_path, [Model("FCN", FCN(n_past=4, channels=2, hid_s=2, hid_t=4, n_t=2))]).begin()
+    with pytest.raises(ValueError, match="several entries are called FCN"):
+        evaluation(small_store, tmp_path, [models()[0], models()[0]])
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+# ------------------------------------------------------------ foreign predictions
+
+
+@pytest.fixture
+def answers(small_store):
+    """The true future of 4->6, window by window."""
+    protocol = Protocol(store=str(small_store), n_past=4, horizon=6, starts=list(range(0, 15)))
+    return np.stack([window.future.numpy() for window in protocol.windows(["c"])])
+
+
+@pytest.mark.parametrize("form", ["npy", "npy without fields", "zarr"])
+def test_predictions_of_others_are_scored_like_ours(small_store, tmp_path, answers, form):
+    import zarr
+
+    path = tmp_path / ("theirs.zarr" if form == "zarr" else "theirs.npy")
+    shifted = answers + 0.5
+    if form == "zarr":
+        zarr.save_array(path, shifted)
+    else:
+        np.save(path, shifted[:, :, 0] if "without" in form else shifted)
+    evaluation(small_store, tmp_path / "out", [Submitted("Theirs", {"4->6": path})]).run(progress=False)
+    table = read(tmp_path / "out")
+    rows = table[(table.model == "Theirs") & (table.metric == "mae")]
+    assert len(rows) == answers.shape[0] * 6
+    np.testing.assert_allclose(rows.value, 0.5, rtol=1e-5)
+
+
+def test_predictions_that_do_not_fit_are_refused(small_store, tmp_path, answers):
+    def refused(array, said, name="theirs.npy"):
+        np.save(tmp_path / name, array, allow_pickle=True)
+        with pytest.raises(ValueError, match=said):
+            evaluation(small_store, tmp_path / "out", [Submitted("Theirs", {"4->6": tmp_path / name})]).begin()
+
+    refused(answers[:-1], r"have the shape \(29, 6, 1, 16, 16\), but 4->6 asks for \(30, 6, 1, 16, 16\)")
+    refused(answers[:, :5], "have the shape")
+    refused(answers[..., :8], "have the shape")
+    refused(np.array([{"a": 1}], dtype=object), "is no NumPy file of numbers")
+    refused(np.array(["a"]), "predictions are real numbers")
+    with pytest.raises(FileNotFoundError, match="no predictions at nothing"):
+        Submitted("Theirs", {"4->6": "nothing.npy"})
+    (tmp_path / "text.txt").write_text("no")
+    with pytest.raises(ValueError, match="is neither a"):
+        evaluation(small_store, tmp_path / "out", [Submitted("Theirs", {"4->6": tmp_path / "text.txt"})]).begin()
+
+
+# ----------------------------------------------------------------- known physics
+
+
+@pytest.mark.parametrize(
+    ("law", "fields", "largest"),
+    [
+        (small_process(), ["c"], 2e-3),
+        (PlaneWave(grid=Grid(shape=(16, 16), boundary="no-flux")), ["u"], 1e-5),
+        (
+            RegularSolution(grid=Grid(shape=(32, 32), spacing=0.5, boundary="no-flux", coarsen=2), first_frame=5.0),
+            ["c"],
+            0.06,
+        ),
+        (
+            DendriticSolidification(grid=Grid(shape=(64, 64), spacing=0.03, coarsen=4), seed_radius=0.2),
+            ["phi"],
+            0.01,
+        ),
+        (GrainGrowth(grid=Grid(shape=(64, 64), spacing=0.25, coarsen=4), grains=6), ["micrograph"], 0.06),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, list | float) else "",
+)
+def test_known_physics_is_ahead_of_persistence(law, fields, largest, tmp_path):
+    store = tmp_path / "store.zarr"
+    generate(law, store, splits={"test": 2}, frames=9, seed=2)
+    protocols = {"4->5": Protocol(store=str(store), n_past=4, horizon=5)}
+    entries = [KnownPhysics(), persistence(1)]
+    Evaluation(protocols, entries, {"4->5": PIXEL}, fields, tmp_path / "out").run(progress=False)
+    table = read(tmp_path / "out")
+    error = table[table.metric == "mse"].groupby(["model", "lead"]).value.mean().unstack() ** 0.5
+    assert float(error.loc["Known physics"].max()) < largest
+    assert float(error.loc["Known physics", 5]) < 0.5 * float(error.loc["Persistence", 5])
+
+
+def test_drawn_parameters_belong_to_their_trajectory(tmp_path):
+    from microevo.data import Range
+
+    law = PlaneWave(grid=Grid(shape=(16, 16), boundary="no-flux"))
+    draw = {"wavelength": Range(low=12.0, high=40.0), "direction": Range(low=0.0, high=360.0)}
+    generate(law, tmp_path / "waves.zarr", splits={"train": 2, "test": 3}, frames=9, seed=2, draw=draw)
+    protocols = {"4->5": Protocol(store=str(tmp_path / "waves.zarr"), n_past=4, horizon=5)}
+    Evaluation(protocols, [KnownPhysics()], {"4->5": PIXEL}, ["u"], tmp_path / "out", batch_size=2).run(progress=False)
+    table = read(tmp_path / "out")
+    assert float(table[table.metric == "mae"].value.max()) < 1e-5
+
+
+def test_physics_of_imported_data_is_not_known(make_store, tmp_path):
+    store = make_store(splits=("test",), frames=9)
+    protocols = {"4->5": Protocol(store=str(store.path), n_past=4, horizon=5)}
+    made = Evaluation(protocols, [KnownPhysics(), persistence(1)], {"4->5": PIXEL}, ["c"], tmp_path / "out")
+    assert [made.entries[task.entry].model for task in made.begin()] == ["Truth", "Persistence"]

@@ -1,0 +1,71 @@
+"""Protocols: the windows that they name, and what they refuse."""
+
+import pytest
+import torch
+
+from microevo.benchmark import Protocol
+from microevo.benchmark.past import fill_past
+
+
+def test_windows_are_those_of_the_first_trajectories(make_store):
+    store = make_store(splits=("test", "train", "test", "test"), frames=9)
+    protocol = Protocol(store=str(store.path), n_past=2, horizon=3, trajectories=2, starts=[0, 4])
+    windows = protocol.windows(["c"])
+    assert windows.windows == [(0, 0), (0, 4), (2, 0), (2, 4)]
+    assert torch.equal(windows[3].future, torch.from_numpy(store.read(2, 6, 9)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"horizon": 0}, "horizon of a protocol must be at least 1"),
+        ({"starts": []}, "starts of a protocol"),
+        ({"starts": [0, 0]}, "starts of a protocol"),
+        ({"starts": [-1]}, "starts of a protocol"),
+        ({"trajectories": 3}, "asks for 3 trajectories of the split test, but .* has 1"),
+        ({"horizon": 5}, "needs past \\+ future = 2 \\+ 5"),
+        ({"starts": [2]}, "the last possible start in .* is 1"),
+        ({"store": "nothing.zarr"}, "no trajectory store at nothing.zarr"),
+    ],
+)
+def test_impossible_protocols_are_refused(make_store, settings, said):
+    path = str(make_store().path)
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        Protocol(**({"store": path, "n_past": 2, "horizon": 3} | settings)).windows(["c"])
+
+
+def test_a_name_keeps_its_promise():
+    protocol = Protocol(store="x", n_past=10, horizon=50)
+    protocol.check_name("10->50")
+    protocol.check_name("10->50 at 256x256")
+    protocol.check_name("shifted composition")
+    with pytest.raises(ValueError, match="the protocol 10->90 shows 10 frames and asks for 50; name it 10->50"):
+        protocol.check_name("10->90")
+
+
+def test_the_digest_changes_with_all_that_matters_and_nothing_else():
+    one = Protocol(store="a.zarr", note="fitted")
+    assert one.digest("data") == Protocol(store="elsewhere/a.zarr").digest("data")
+    others = [
+        Protocol(store="a.zarr", horizon=89),
+        Protocol(store="a.zarr", starts=[1]),
+        Protocol(store="a.zarr", n_past=9),
+    ]
+    assert len({one.digest("data"), one.digest("other"), *(other.digest("data") for other in others)}) == 5
+
+
+def test_missing_past_frames():
+    past = torch.tensor([[[1.0], [2.0]], [[5.0], [5.0]]])[..., None, None]  # two windows of two frames of one pixel
+
+    def filled(how):
+        return fill_past(past, 4, how).flatten(1).tolist()
+
+    assert filled("first") == [[1, 1, 1, 2], [5, 5, 5, 5]]
+    assert filled("linear") == [[1, 1, 1, 2], [5, 5, 5, 5]]  # not below what was seen
+    assert filled("zeros") == [[0, 0, 1, 2], [0, 0, 5, 5]]
+    wide = torch.tensor([0.0, 4.0])
+    steps = torch.stack([wide + 1, wide.flip(0) / 8 + wide])[None, :, None, None]
+    assert fill_past(steps, 3, "linear")[0, 0].flatten().tolist() == pytest.approx([1.5, 5.0])
+    assert torch.equal(fill_past(past, 2, "zeros"), past)
+    with pytest.raises(ValueError, match="2 past frames are shown, but the network takes 1"):
+        fill_past(past, 1, "first")
