@@ -23,7 +23,7 @@ DPI = 200
 INK, FAINT = "#24292f", "#8c959f"
 # Okabe and Ito's palette, distinguishable with any colour vision, less its yellow and black.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-BASELINE = "Persistence"
+BASELINE, CEILING = "Persistence", "Known physics"
 HOUSE = ("FCN", "ConvLSTM", "PredRNN")  # look the same in every picture, whichever of them are in it
 
 Frames = Float[np.ndarray, "T H W"]
@@ -130,14 +130,14 @@ def draw_against_lead(axes: Axes, table: pd.DataFrame, metric: str) -> None:
 
 
 def model_styles(models: Iterable[object]) -> dict[str, dict[str, Any]]:
-    """Colour and line style of each model: those of `HOUSE` always the same, others by name; grey for Persistence."""
-    others = sorted({str(model) for model in models} - {BASELINE, *HOUSE})
+    """Colour and line style of each model: those of `HOUSE` always the same, others by name; grey for floor and ceiling."""
+    others = sorted({str(model) for model in models} - {BASELINE, CEILING, *HOUSE})
     dashes = ("-", "-.", ":")
     styles: dict[str, dict[str, Any]] = {
         name: {"color": PALETTE[i % len(PALETTE)], "linestyle": dashes[i // len(PALETTE) % len(dashes)]}
         for i, name in enumerate([*HOUSE, *others])
     }
-    return {**styles, BASELINE: {"color": FAINT, "linestyle": "--"}}
+    return {**styles, BASELINE: {"color": FAINT, "linestyle": "--"}, CEILING: {"color": INK, "linestyle": ":"}}
 
 
 def frame_axes(axes: Axes, x: str, y: str) -> None:

@@ -143,5 +143,5 @@ def test_results_of_other_settings_are_kept(table):
 
 
 def test_an_empty_folder_is_no_table(table):
-    with pytest.raises(FileNotFoundError, match="no results in .*; run the benchmark first"):
+    with pytest.raises(FileNotFoundError, match=r"no results in .*; run the benchmark first"):
         table.read(protocol="p")

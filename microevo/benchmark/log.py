@@ -59,5 +59,5 @@ def animations(results: Results, protocol: str) -> list[Path]:
         if label in (TRUTH, FLOOR):
             continue
         path = results.table.frames_path(protocol, label).with_suffix(".gif")
-        made.append(plot.animation(truth, results.frames(protocol, label)[0, :, 0], path, frames_per_second=6))
+        made.append(plot.animation(truth, results.frames(protocol, label)[0, :, 0], path, frames_per_second=6.0))
     return made

@@ -60,6 +60,7 @@ def run(
     render_only: bool = False,
     logger: Logger | None = None,
     overwrite: bool = False,
+    command: str = "",
 ) -> Results:
     """Compare forecasts of the same frames: trained models, predictions made by others, persistence and known physics.
 
@@ -87,6 +88,7 @@ def run(
         render_only: Make the report anew from the results that are in `output`, and compute nothing.
         logger: Where to send tables, curves and animations too, for instance a WandbLogger.
         overwrite: Compute everything anew, and replace the results that are in `output`.
+        command: The shell command that this call is, kept with the results.
 
     Raises:
         FileExistsError: `output` holds the results of other weights, settings or data.
@@ -117,6 +119,7 @@ def run(
         shutil.rmtree(folder)
     evaluation.begin()
     settings = {
+        "command": command,
         "protocols": {name: protocol.store for name, protocol in protocols.items()},
         "checkpoints": checkpoints,
         "predictions": predictions,
@@ -128,7 +131,7 @@ def run(
     evaluation.run(devices)
     if repeats and (results.cost.empty or set(results.cost["model"]) != set(_timed(entries))):
         timed = _cost_protocol(evaluation, cost_protocol)
-        results.write_cost(_measure(evaluation, timed, devices[0], repeats, warmup))
+        results.write_cost(_measure(evaluation, timed, devices[0], repeats, warmup).assign(protocol=timed))
     return _render(results, leads, logger)
 
 

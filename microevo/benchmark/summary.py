@@ -5,18 +5,21 @@ Trajectories are what was drawn at random, so they are what the bootstrap draws 
 drawn again too. Windows of one trajectory are averaged first: they are not independent.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from microevo import plot
 from microevo.benchmark.entry import TRUTH
 from microevo.benchmark.long_table import LongTable
 
-FLOOR, CEILING = "Persistence", "Known physics"
+FLOOR, CEILING = plot.BASELINE, plot.CEILING
 DRAWS = 2000
 LEVEL = 0.95
 SOURCE = {"rmse": "mse", "psnr": "mse"}
@@ -56,10 +59,10 @@ class Curves:
         for model, own in rows.groupby("model", observed=True, sort=False):
             seeds = []
             for _, one in own.groupby("seed", dropna=False, sort=True):
-                # pandas skips NaN in its own mean; a forecast that is not finite must stay one
-                grid = one.pivot_table(
-                    "value", "trajectory", "lead", aggfunc=lambda v: v.to_numpy(np.float64).mean(), dropna=False
-                )
+                windows = one.assign(value=one["value"].astype(np.float64)).groupby(["trajectory", "lead"])["value"]
+                counted = windows.agg(["mean", "size", "count"])
+                # pandas leaves NaN out of its mean; a forecast that is not finite must stay one
+                grid = counted["mean"].where(counted["count"] == counted["size"]).unstack("lead")
                 if index is None:
                     index = grid.index, grid.columns
                 if not (grid.index.equals(index[0]) and grid.columns.equals(index[1])):
@@ -88,6 +91,8 @@ class Curves:
         """The mean over some leads (all unless given) with its confidence interval."""
         chosen = slice(None) if leads is None else np.asarray(leads) - 1
         mean = float(self.mean(model)[chosen].mean())
+        if np.isinf(mean):  # the PSNR of an exact forecast
+            return Interval(mean, mean, mean)
         low, high = np.quantile(
             self._of_mean(self._draws(model))[:, chosen].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         )
@@ -114,19 +119,26 @@ class Curves:
         """Means of samples drawn again; the same trajectories for every model, seeds of each model on their own."""
         values = self.models[model]
         seeds, trajectories, _ = values.shape
-        weights = np.random.default_rng(0).multinomial(trajectories, [1 / trajectories] * trajectories, size=DRAWS)
+        weights = _weights(trajectories, ())
         if seeds == 1:
-            return weights / trajectories @ values[0]
-        name = np.frombuffer(model.encode(), np.uint8)
-        of_seeds = np.random.default_rng([1, *name.tolist()]).multinomial(seeds, [1 / seeds] * seeds, size=DRAWS)
-        by_seed = np.einsum("dn, snt -> dst", weights / trajectories, values)
-        return np.einsum("ds, dst -> dt", of_seeds / seeds, by_seed)
+            return weights @ values[0]
+        by_seed = np.einsum("dn, snt -> dst", weights, values)
+        return np.einsum("ds, dst -> dt", _weights(seeds, tuple(model.encode())), by_seed)
+
+
+@cache
+def _weights(count: int, key: tuple[int, ...]) -> Float[np.ndarray, "draws {count}"]:
+    """How much each of `count` samples weighs in the mean of those drawn again."""
+    drawn = np.random.default_rng(key).multinomial(count, [1 / count] * count, size=DRAWS)
+    return drawn / count
 
 
 def not_told_apart(curves: Curves, leads: Sequence[int] | None = None) -> list[tuple[str, str]]:
-    """Pairs of models whose difference may be chance."""
+    """Pairs of models whose difference may be chance; all pairs if there is one trajectory only."""
     names = curves.forecasters
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    if names and curves.models[names[0]].shape[1] == 1:
+        return list(itertools.combinations(names, 2))
+    pairs = itertools.combinations(names, 2)
     return [(a, b) for a, b in pairs if not _apart(curves.difference(a, b, leads))]
 
 
@@ -154,6 +166,8 @@ PIXEL = (
     Metric("mse_openstl", "MSE as in OpenSTL"),
     Metric("mae_openstl", "MAE as in OpenSTL"),
     Metric("ssim_openstl", "SSIM as in OpenSTL", higher_is_better=True),
+    Metric("letap_microevoeval", "share of dark pixels as in MicroEvoEval's L-ETAP, error"),
+    Metric("leapsr_microevoeval", "mean share of a grain as in MicroEvoEval's L-EAPSR, error"),
 )
 
 

@@ -45,7 +45,7 @@ def benchmark(args: Sequence[str]) -> None:
     for paths in settings["checkpoints"].values():
         for path in [paths] if isinstance(paths, str) else paths:
             refuse_other_files(Path(path))
-    run(**settings)
+    run(**settings, command=_command("benchmark", args))
 
 
 def _refuse_absent_device(device: str) -> None:

@@ -197,8 +197,9 @@ def _on_pixels(
 def _band_powers(frames: Float[np.ndarray, "n H W"], periodic: bool) -> Float[np.ndarray, "n bands"]:
     q = wave_numbers(*frames.shape[-2:], periodic=periodic)
     power = power_spectrum(frames, periodic=periodic)
-    pairs = itertools.pairwise(BANDS)
-    return np.stack([power[:, (q > low) & (q <= high)].mean(axis=-1) for low, high in pairs], axis=-1)
+    inside = [(q > low) & (q <= high) for low, high in itertools.pairwise(BANDS)]
+    unknown = np.full(len(frames), np.nan)  # a small frame has no waves as long as the first band's
+    return np.stack([power[:, band].mean(axis=-1) if band.any() else unknown for band in inside], axis=-1)
 
 
 def _band(number: int, bands: Shared[np.ndarray]) -> Quantity:
