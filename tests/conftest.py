@@ -13,6 +13,8 @@ import torch
 from microevo.data import Layout, TrajectoryStore, generate
 from microevo.processes import Field, Grid, SpinodalDecomposition
 
+pytest_plugins = ["figures"]
+
 ROOT = Path(__file__).parents[1]
 # The same bytes are promised for one thread, and the workers of the test run share the cores already.
 torch.set_num_threads(1)

@@ -169,18 +169,6 @@ def test_shared_order_parameters_follow_the_dense_model() -> None:
     assert compare_with_dense(shared, dense, 3, (10.0, 30.0, 60.0)) < 5e-3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("cells", "k", "grains", "fields", "worst"),
-    [(128, 5.0, 83, 16, 5e-3), (128, 5.0, 83, 20, 5e-3), (192, 1.235, 56, 12, 1e-4), (192, 1.235, 56, 16, 1e-4)],
-)
-def test_recolouring_table(cells: int, k: float, grains: int, fields: int, worst: float) -> None:
-    settings = {"grid": Grid(shape=(cells, cells)), "k": k, "mobility": k, "gamma": 1.5, "grains": grains}
-    shared, dense = GrainGrowth(order_parameters=fields, **settings), GrainGrowth(order_parameters=None, **settings)
-    for index in range(3):
-        assert compare_with_dense(shared, dense, index, (20.0, 50.0, 100.0, 200.0)) < worst
-
-
 def test_grains_keep_their_numbers_and_vanish_once() -> None:
     law = GrainGrowth(
         grid=Grid(shape=(96, 96), spacing=0.25, coarsen=2), grains=30, order_parameters=9, first_frame=0.5
@@ -343,43 +331,3 @@ def test_grains_that_would_merge_stop_the_run() -> None:
 
 
 # ----------------------------------------------------------------- long tests
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sides", [4, 5, 6, 7, 8])
-def test_von_neumann_mullins(sides: int) -> None:
-    # A round grain among `sides` sectors of a ring, all inside one more grain.
-    cells, inner, outer = 256, 40.0, 105.0
-    x = torch.arange(cells) + 0.5 - cells / 2
-    radius = (x[:, None] ** 2 + x**2).sqrt()
-    angle = torch.atan2(x[:, None], x.expand(cells, cells)) + math.pi
-    numbers = 2 + (angle / (2 * math.pi) * sides).floor().clamp(max=sides - 1)
-    numbers[radius < inner], numbers[radius > outer] = 0, 1
-    law = reduced((cells, cells), 3.0, order_parameters=None)
-    stepper = started(law, numbers.double())
-    times, areas = [], []
-    for time in range(60, 160, 10):
-        stepper.advance(float(time))
-        times.append(float(time))
-        areas.append(area(stepper, 0))
-    rate = slope(times, areas) / (math.pi / 3 * law.k)
-    assert rate == pytest.approx(sides - 6, rel=0.05, abs=0.01 if sides == 6 else 0)
-
-
-@pytest.mark.slow
-def test_grain_growth_law() -> None:
-    law = reduced((256, 256), 1.0, grains=900, order_parameters=48)
-    stepper = law.stepper()
-    assert isinstance(stepper, GrainStepper)
-    stepper.start(law.initial(generators(0)).float())
-    times, radii, means = [], [], []
-    for time in range(50, 210, 10):
-        stepper.advance(float(time))
-        areas = stepper.lanes[0].order.areas
-        areas = areas[areas > 0]
-        times.append(float(time))
-        radii.append(np.sqrt(areas / math.pi).mean() ** 2)
-        means.append(areas.mean())
-    assert len(areas) >= 150
-    assert slope(times, radii) == pytest.approx(0.36 * law.k, abs=0.04)
-    assert slope(times, means) == pytest.approx(1.30 * law.k, abs=0.15)

@@ -1,4 +1,4 @@
-"""simulate, import and benchmark: one function each."""
+"""simulate, import, compare and benchmark: one function each."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -46,6 +46,13 @@ def benchmark(args: Sequence[str]) -> None:
         for path in [paths] if isinstance(paths, str) else paths:
             refuse_other_files(Path(path))
     run(**settings, command=_command("benchmark", args))
+
+
+def compare(args: Sequence[str]) -> None:
+    """Hold simulated trajectories against a published sample."""
+    from microevo.likeness import compare as run
+
+    run(**_parse("compare", run, args))
 
 
 def _refuse_absent_device(device: str) -> None:

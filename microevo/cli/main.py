@@ -58,7 +58,12 @@ def _run(command: str, args: list[str]) -> None:
         return
     from microevo.cli import commands
 
-    {"simulate": commands.simulate, "import": commands.import_, "benchmark": commands.benchmark}[command](args)
+    {
+        "simulate": commands.simulate,
+        "import": commands.import_,
+        "compare": commands.compare,
+        "benchmark": commands.benchmark,
+    }[command](args)
 
 
 def _refuse(sentence: str, code: int) -> NoReturn:

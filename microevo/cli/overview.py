@@ -3,11 +3,12 @@
 COMMANDS = {
     "simulate": "simulate trajectories with a phase-field solver into a zarr store",
     "import": "turn frames made by others (.npy, .npz, HDF5, PNG, TIFF) into a zarr store",
+    "compare": "hold simulated trajectories against a published sample: statistics, bands, a picture",
     "fit": "train a model on a store",
     "validate": "evaluate a checkpoint on the validation split",
     "test": "evaluate a checkpoint on the test split: a long CSV and a curve of error against lead",
     "predict": "write forecasts beside the truth: a zarr store, filmstrips, animations",
-    "benchmark": "compare several checkpoints, and persistence, in one table and one picture",
+    "benchmark": "score forecasts against persistence and known physics: accuracy, physics, cost, one page",
 }
 
 
