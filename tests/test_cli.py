@@ -17,7 +17,7 @@ import yaml
 from lightning import Callback
 from lightning.pytorch.cli import LightningCLI
 
-from microevo import benchmark, callbacks, models, processes
+from microevo import benchmark, callbacks, likeness, models, processes
 from microevo.cli import commands, main
 from microevo.cli.overview import COMMANDS
 from microevo.cli.parser import Parser
@@ -227,7 +227,7 @@ def test_commands_without_their_inputs_say_what_is_needed(cli):
     cli("benchmark").refusal("--protocols must be given", code=2)
     cli("import", "--input=nope.npy", "--output=x.zarr").refusal("nothing to import at nope.npy", code=1)
     cli("fti").refusal("no command fti; did you mean fit?", code=2)
-    cli("frobnicate").refusal("no command frobnicate; the commands are simulate, import, fit", code=2)
+    cli("frobnicate").refusal("no command frobnicate; the commands are simulate, import, compare, fit", code=2)
 
 
 # Stores and settings that do not fit
@@ -514,7 +514,12 @@ def test_every_setting_of_our_classes_is_explained(cls):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_our_commands_is_explained(name):
-    functions = {"simulate": generate, "import": import_frames, "benchmark": benchmark.run}
+    functions = {
+        "simulate": generate,
+        "import": import_frames,
+        "compare": likeness.compare,
+        "benchmark": benchmark.run,
+    }
     parser = commands.parser(name, functions[name]) if name in functions else training_parser(name)
     assert_explained(parser, ours=lambda option: not option.startswith("trainer"))
 
