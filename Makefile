@@ -52,7 +52,7 @@ published: .venv/installed ## Simulated against published samples (in REAL): tab
 	$(RUN) simulate --config data/recipes/spinodal-published.yaml --output $(LIKE)/spinodal.zarr --splits '{test: 24}' \
 		--draw null --drawn_share 1 --frames 240 --process.init_args.first_frame 1
 	$(RUN) simulate --config data/recipes/grain-growth.yaml --output $(LIKE)/grain-growth.zarr --splits '{test: 8}' \
-		--draw null --frames 140 --process.init_args.first_frame 2
+		--draw null --drawn_share 1 --frames 140 --process.init_args.first_frame 2
 	$(RUN) simulate --config data/recipes/plane-wave.yaml --output $(LIKE)/plane-wave.zarr --splits '{test: 1}' \
 		--draw null --redraw false --frames 112 --process.init_args.alpha 0.007503
 	for crystal in $(CRYSTALS); do \
