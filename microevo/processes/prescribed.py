@@ -58,7 +58,7 @@ class PrescribedBDF(Stepper):
         self.before = torch.empty_like(self.total)
         self.field = u0.clone(memory_format=torch.contiguous_format)
         self.rates = [torch.empty_like(self.field) for _ in range(2)]
-        self.increment = torch.zeros_like(self.modes.forward(self.field))
+        self.increment = torch.zeros_like(self.modes.forward(_paired(self.field)))
         self.coefficients = [torch.empty_like(self.increment[: len(self.stabiliser)]) for _ in range(2)]
         self.key = (math.nan, math.nan)
         self.last = math.inf  # the step just taken; an infinite one makes the next of first order
@@ -102,11 +102,11 @@ class PrescribedBDF(Stepper):
         now, before = self.rates
         self.rate(self.field, now)
         drive = before.mul_(-r / (1 + r)).add_(now) if r else now
-        modes = self.modes.forward(drive).mul_(self.coefficients[0])
+        modes = self.modes.forward(_paired(drive)).mul_(self.coefficients[0])
         if r:
             modes.addcmul_(self.coefficients[1], self.increment)
         self.increment = modes
-        torch.add(self.total, self.modes.inverse(modes), out=self.before)
+        torch.add(self.total, self.modes.inverse(modes)[: len(self.total)], out=self.before)
         self.total, self.before = self.before, self.total
         self.field.copy_(self.total)
         self.rates = [before, now]
@@ -159,3 +159,8 @@ class PrescribedBDF(Stepper):
         return StepError(
             lane, f"at time {self.time:.6g}, in step {self.steps_taken} of length {dt:.3g}, the field {what}"
         )
+
+
+def _paired(u: Tensor) -> Tensor:
+    """A single field twice: transforms of a batch of one round otherwise than those of several."""
+    return u.repeat(2, *(1,) * (u.ndim - 1)) if len(u) == 1 else u

@@ -6,15 +6,21 @@ Every trajectory of a batch chooses its own steps, so that it does not matter wh
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from microevo.processes.spectral_state import SpectralState
 
 STEPS = 4  # equal steps between two estimates of the error
 ENERGY_EVERY = 25  # blocks between two looks at the energy, besides those at asked times
+SHORTEST, LONGEST = 0.5, 2.0  # a step relative to the one before; BDF2 is stable below 2.41
+ERROR_PER_BEND = 6.0  # errors of coarsening fields are that many times the second difference of a step
 MAX_REJECTIONS = 30  # halvings of a step before giving up
+CHUNK = 2**20  # bytes of the fields that are computed together, so that they stay in a core's cache
 ENERGY_RISE = {torch.float32: 1e-6, torch.float64: 1e-8}  # relative rise that rounding explains
 
 
@@ -60,23 +66,29 @@ class SpectralBDF2(Stepper):
     """Stabilised variable-step BDF2 in Fourier space, periodic, second order in time.
 
     Integrates `u_t = P G(u) - L u` for each Fourier mode, where `L` (linear) is taken implicitly and `G`, the transform
-    of a nonlinear function of the field, is extrapolated. The stabiliser `S` adds `S dt^2 u_tt`, which keeps the second
-    order (Ascher, Ruuth & Wetton, SIAM J. Numer. Anal. 32 (1995) 797; Zhu, Chen, Shen & Tikare, Phys. Rev. E 60 (1999)
-    3564). With `r = dt / dt_before`, and a minus for the step before:
+    of a nonlinear function of the field, is extrapolated. The stabiliser moves `A u` from `G` to the implicit side, which
+    errs by `A P dt^2 u_tt` and keeps the second order (Ascher, Ruuth & Wetton, SIAM J. Numer. Anal. 32 (1995) 797; Zhu,
+    Chen, Shen & Tikare, Phys. Rev. E 60 (1999) 3564). With `r = dt / dt_before`, a minus for the step before, and the
+    changes `d+ = u+ - u` and `d = u - u-`, which float32 resolves better than it does the field,
 
-        [(1+2r)/(1+r) + dt (S + L)] u+ = (1+r) u - r^2/(1+r) u-  +  dt P [(1+r) G - r G-]  +  dt S [(1+r) u - r u-]
+        [(1+2r)/(1+r) + dt (L - A P)] d+ = [r^2/(1+r) - r dt A P] d - dt L u + dt P [(1+r) G - r G-]
 
-    Every four equal steps the second difference of the field, relative to the field, is held at `tolerance`.
+    Every four equal steps the error is estimated from the second difference `b` of the field, and held at `tolerance`. It
+    has two parts, of which the squares are added: `6 |b|` relative to a developed field, and `|b|` relative to
+    `|u - mean|`, both counted with the weight `1 / (1 + L memory)`, as small waves must grow at the right rate, but noise
+    that decays within `memory` soon forgets its errors and must not shorten the steps.
 
     Args:
         shape: Cells along each axis.
         linear: `L` of each mode (batch or 1, C or 1, modes), float64 [1/t0].
         explicit: `P` of each mode, likewise.
-        stabiliser: `S` of each mode (C or 1, modes) for a trajectory and a step size, float64 [1/t0].
-        nonlinear: The function of the field whose transform is `G`.
-        energy: Energy of each field (n), float64; it must not rise.
+        stabiliser: `A` of each trajectory (n), given the steps (n) and `|u - mean|` relative to a developed field (n).
+        nonlinear: Writes the function of the field that comes first, whose transform is `G`, into the one that comes second.
+        energy: Energy (k), float64, of fields (k) and given the numbers of their trajectories (k); it must not rise.
         weights: How many modes each one of the last axis stands for.
-        tolerance: Second difference of the field over four steps, relative to the field.
+        amplitude: Root mean square of a developed field, about its mean.
+        memory: How long errors matter, for each trajectory or one for all [t0].
+        tolerance: Error that is allowed, relative to a developed field.
         first_step: The first step of each trajectory, or one for all [t0].
         offset: Constant that is subtracted from the field while it is integrated, so that float32 holds it better.
     """
@@ -87,44 +99,40 @@ class SpectralBDF2(Stepper):
         shape: tuple[int, ...],
         linear: Float[Tensor, "#n #C *modes"],
         explicit: Float[Tensor, "#n #C *modes"],
-        stabiliser: Callable[[int, float], Float[Tensor, "#C *modes"]],
-        nonlinear: Callable[[Tensor], Tensor],
-        energy: Callable[[Tensor], Tensor],
+        stabiliser: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        nonlinear: Callable[[Tensor, Tensor], None],
+        energy: Callable[[Tensor, np.ndarray], Tensor],
         weights: Float[Tensor, " last"],
+        amplitude: float,
+        memory: Float[Tensor, " #n"],
         tolerance: float,
         first_step: Float[Tensor, " #n"],
         offset: float = 0.0,
     ) -> None:
-        self.shape, self.axes = shape, tuple(range(2, 2 + len(shape)))
-        self.linear, self.explicit, self.stabiliser = linear, explicit, stabiliser
+        self.shape, self.linear, self.explicit, self.stabiliser = shape, linear, explicit, stabiliser
         self.nonlinear, self.energy, self.weights = nonlinear, energy, weights
-        self.tolerance, self.first_step, self.offset = tolerance, first_step, offset
+        self.amplitude, self.memory, self.tolerance = amplitude, memory, tolerance
+        self.first_step, self.offset = first_step, offset
 
     # ---------------------------------------------------------------- public
 
     def start(self, u0: Float[Tensor, "n C *cells"]) -> None:
         """Begin at time 0 with `u0`."""
-        self.count = len(u0)
-        # MKL's inverse real transform of a single field rounds otherwise than that of several.
-        field = u0.repeat(2, *(1,) * (u0.ndim - 1)) if len(u0) == 1 else u0
-        self.field = field - self.offset
-        n = len(field)
-        self.modes = self._forward(self.field)
-        self.terms = self._forward(self.nonlinear(self.field))
-        self.modes_before, self.terms_before = self.modes, self.terms
+        n = len(u0)
         self.time = np.zeros(n)
-        self.step = np.broadcast_to(self.first_step.numpy(), n).astype(
-            float
-        )  # the step that the error control asks for
+        self.step = np.broadcast_to(self.first_step.numpy(), n).astype(float)  # what the error control asks for
         self.last = np.full(n, np.inf)  # the step just taken; an infinite one makes the next of first order
         self.blocks = np.zeros(n, dtype=int)
-        self.rejections = np.zeros(n, dtype=int)
-        self.lowest = self.energy(self.field + self.offset).cpu().numpy().copy()
-        self.rest_step, self.first_key = np.full(n, np.nan), np.full((n, 2), np.nan)
-        self.rest = torch.empty((STEPS, *self.modes.shape), dtype=self.modes.dtype, device=self.modes.device)
-        self.first = torch.empty_like(self.rest)
-        self.norm_weights = self.weights.to(self.modes)[:, None]
         self.steps_taken = np.zeros(n, dtype=int)
+        self.rejections = np.zeros(n, dtype=int)
+        self.developed = np.zeros(n)  # `|u - mean|` of the slow modes, relative to a developed field
+        self.lowest = self.energy(u0, np.arange(n)).cpu().numpy().copy()
+        self.energy_rise = ENERGY_RISE[u0.dtype]
+        # Size, ratio and `A` of a block's first step, and of the others.
+        self.first, self.rest = np.ones((2, n, 3), dtype=str(u0.dtype).removeprefix("torch."))
+        self.largest = self.amplitude * math.sqrt(u0[0].numel() * math.prod(self.shape))  # norm of the modes (Parseval)
+        self.lanes = _split(n, CHUNK // u0[0].nbytes if u0.is_cpu else n)
+        self.states = [self._state(lanes, (u0[lanes] - self.offset).contiguous()) for lanes in self.lanes]
 
     def advance(self, time: float) -> None:
         """Integrate to exactly `time`."""
@@ -141,117 +149,76 @@ class SpectralBDF2(Stepper):
     @property
     def u(self) -> Float[Tensor, "n C *cells"]:
         """The fields at the present time."""
-        return self.field[: self.count] + self.offset
+        return torch.cat([state.field for state in self.states]) + self.offset
 
     # ----------------------------------------------------------------- steps
 
-    def _advance_block(self, time: float, active: np.ndarray) -> None:
+    def _advance_block(self, time: float, active: Bool[np.ndarray, " n"]) -> None:
         """Up to four equal steps for each active trajectory, accepted or taken back."""
         left = time - self.time
         # The last steps before an asked time are shortened evenly: a short one among long ones would be inaccurate.
-        near = active & (left <= 2 * STEPS * self.step)
-        count = np.where(near, np.ceil(left / self.step - 1e-9).clip(1), STEPS).astype(int)
-        size = np.where(near, left / count, self.step)
-        steps = np.minimum(count, STEPS)
+        count = np.maximum(np.ceil(left / self.step - 1e-9), active)
+        near = active & (count <= 2 * STEPS)
+        size = np.where(near, left / np.maximum(count, 1), self.step)
+        steps = np.minimum(count, STEPS).astype(int)
         ending = near & (count <= STEPS)
-        steps[~active] = 0
-        size[~active] = self.last[~active]  # they compute along, and are put back below
         ratio = size / self.last  # 0 at the very first step, which is of first order
-        self._prepare(size, ratio)
+        self.first[:, 0] = self.rest[:, 0] = size
+        self.first[:, 1] = ratio
+        self.first[:, 2] = self.rest[:, 2] = self.stabiliser(size, self.developed)
 
-        modes, terms, fields = [self.modes_before, self.modes], [self.terms_before, self.terms], [self.field]
-        for i in range(steps.max()):
-            c = self.rest if i else self.first
-            new = c[0] * modes[-1]
-            new.addcmul_(c[1], modes[-2]).addcmul_(c[2], terms[-1]).addcmul_(c[3], terms[-2])
-            field = torch.fft.irfftn(torch.view_as_complex(new), s=self.shape, dim=self.axes)
-            modes.append(new)
-            fields.append(field)
-            terms.append(self._forward(self.nonlinear(field)))
+        sums = np.zeros((len(size), 3))
+        for own, state in zip(self.lanes, self.states, strict=True):
+            state.advance(steps[own], self.first[own], self.rest[own], sums[own])
+        error = self._errors(sums, np.where(steps > 1, 1.0, ratio))
 
-        taken = steps.copy()
-        error = self._errors(modes, steps, ratio)
         due = active & (ending | ((self.blocks + 1) % ENERGY_EVERY == 0))
-        energy = self._energies(fields, steps, due)
-        rise = ENERGY_RISE[self.field.dtype]
-        wrong = active & (
-            ~np.isfinite(error)
-            | (error > 4 * self.tolerance)
-            | (due & ~(energy <= self.lowest + rise * np.abs(self.lowest)))
-        )
+        energy = self._energies(due)
+        wrong = active & ~(error <= 4 * self.tolerance)  # so that NaN is wrong
+        wrong |= due & ~(energy <= self.lowest + self.energy_rise * np.abs(self.lowest))
         if wrong.any():
             self._count_rejections(wrong, size, error, energy)
-        taken[wrong] = 0
-
-        self.modes, self.modes_before = _pick(modes, taken + 1), _pick(modes, taken)
-        self.terms, self.terms_before = _pick(terms, taken + 1), _pick(terms, taken)
-        self.field = _pick(fields, taken)
+            for own, state in zip(self.lanes, self.states, strict=True):
+                state.take_back(wrong[own])
         good = active & ~wrong
         self.time[good] = np.where(ending, time, self.time + steps * size)[good]
         self.last[good] = size[good]
         self.blocks[good] += 1
         self.steps_taken[good] += steps[good]
         self.rejections[good] = 0
+        self.developed[good] = np.sqrt(sums[good, 2]) / self.largest
         self.lowest[good & due] = energy[good & due]
-        self.step[wrong] = size[wrong] / 2
         self._adapt(good, error, size)
+        self.step[wrong] = size[wrong] / 2
 
-    def _prepare(self, size: np.ndarray, ratio: np.ndarray) -> None:
-        """Coefficients of `u`, `u-`, `G` and `G-`, for the trajectories whose steps changed."""
-        for lane in np.flatnonzero(self.rest_step != size).tolist():
-            self._coefficients(self.rest, lane, float(size[lane]), 1.0)
-            self.rest_step[lane] = size[lane]
-            self.first_key[lane] = np.nan
-        for lane in np.flatnonzero((self.first_key != np.stack([size, ratio], axis=1)).any(axis=1)).tolist():
-            if ratio[lane] == 1.0:
-                self.first[:, lane] = self.rest[:, lane]
-            else:
-                self._coefficients(self.first, lane, float(size[lane]), float(ratio[lane]))
-            self.first_key[lane] = size[lane], ratio[lane]
+    def _state(self, lanes: slice, field: Float[Tensor, "k C *cells"]) -> SpectralState:
+        linear, explicit, memory = (
+            values if len(values) == 1 else values[lanes] for values in (self.linear, self.explicit, self.memory)
+        )
+        return SpectralState(
+            field, linear=linear, explicit=explicit, nonlinear=self.nonlinear, weights=self.weights, memory=memory
+        )
 
-    def _coefficients(self, out: Tensor, lane: int, dt: float, r: float) -> None:
-        linear = self.linear[min(lane, len(self.linear) - 1)]
-        explicit = self.explicit[min(lane, len(self.explicit) - 1)]
-        s = dt * self.stabiliser(lane, dt)
-        scale = 1 / ((1 + 2 * r) / (1 + r) + s + dt * linear)
-        for slot, value in enumerate(
-            (
-                (1 + r) * (1 + s),
-                -(r**2) / (1 + r) - r * s,
-                dt * explicit * (1 + r),
-                -dt * explicit * r,
-            )
-        ):
-            out[slot, lane] = (scale * value)[..., None].to(out)
-        # Where nothing acts (the mean of a conserved field) the history would still add rounding errors.
-        still = ((linear == 0) & (explicit == 0))[..., None].expand_as(out[0, lane])
-        for slot in range(4):
-            out[slot, lane][still] = float(slot == 0)
+    def _errors(self, sums: Float[np.ndarray, "n 3"], ratio: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """The error that is held at `tolerance`, for last steps `ratio` times as long as the one before."""
+        bend, slow_bend, slow_field = np.sqrt(sums.T)
+        error = np.hypot(ERROR_PER_BEND * bend / self.largest, slow_bend / np.where(slow_field == 0, 1.0, slow_field))
+        return np.where(np.isfinite(slow_field), 2 * ratio / (1 + ratio) * error, np.nan)
 
-    def _errors(self, modes: list[Tensor], steps: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-        """Second difference over the last two steps, relative to the field; of unequal steps, as if both were the last."""
-        end, middle, begin = (_pick(modes, np.maximum(steps + 1 - back, 0)) for back in (0, 1, 2))
-        r = torch.as_tensor(np.where(steps > 1, 1.0, ratio)).to(end).reshape(-1, *(1,) * (end.ndim - 1))
-        bend = self._norms(2 * r / (1 + r) * ((end - middle) - r * (middle - begin)))
-        norm = self._norms(end)
-        return np.where(np.isfinite(norm), bend / np.where(norm == 0, 1.0, norm), np.nan)
-
-    def _norms(self, modes: Tensor) -> np.ndarray:
-        """L2 norm of each field about its mean, up to a common factor."""
-        squares = modes.square() * self.norm_weights
-        squares.flatten(2, -2)[:, :, 0] = 0  # the mean
-        return squares.flatten(1).sum(1, dtype=torch.float64).sqrt().cpu().numpy()
-
-    def _energies(self, fields: list[Tensor], steps: np.ndarray, due: np.ndarray) -> np.ndarray:
+    def _energies(self, due: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        energy = np.full(len(due), np.inf)
         if not due.any():
-            return np.full(len(steps), np.inf)
-        return self.energy(_pick(fields, steps) + self.offset).cpu().numpy()
+            return energy
+        for own, state in zip(self.lanes, self.states, strict=True):
+            some = np.flatnonzero(due[own])
+            if some.size:
+                energy[own.start + some] = self.energy(state.field[some] + self.offset, own.start + some).cpu().numpy()
+        return energy
 
     def _adapt(self, lanes: np.ndarray, error: np.ndarray, size: np.ndarray) -> None:
         # A step cut short to meet an asked time says what the full one would have done.
         expected = error * (self.step / size) ** 2
-        factor = np.clip(0.9 * np.sqrt(self.tolerance / np.maximum(expected, 1e-300)), 0.5, 1.3)
-        factor[(factor > 0.95) & (factor < 1.1)] = 1.0  # the coefficients stay as they are
+        factor = np.clip(0.9 * np.sqrt(self.tolerance / np.maximum(expected, 1e-300)), SHORTEST, LONGEST)
         self.step[lanes] *= factor[lanes]
 
     def _count_rejections(self, wrong: np.ndarray, size: np.ndarray, error: np.ndarray, energy: np.ndarray) -> None:
@@ -271,16 +238,9 @@ class SpectralBDF2(Stepper):
                 f"{self.lowest[lane]:.6g}); lower the tolerance or refine the grid",
             )
 
-    def _forward(self, field: Tensor) -> Tensor:
-        return torch.view_as_real(torch.fft.rfftn(field, dim=self.axes))
 
-
-def _pick(states: list[Tensor], which: np.ndarray) -> Tensor:
-    """For each trajectory the state of its own number."""
-    if (which == which[0]).all():
-        return states[which[0]]
-    picked = states[which.max()].clone()
-    for number in np.unique(which[which < which.max()]):
-        lanes = np.flatnonzero(which == number)
-        picked[lanes] = states[number][lanes]
-    return picked
+def _split(n: int, most: int) -> list[slice]:
+    """Slices of about `most` of n trajectories, all as long but for one; not of a single one, which is transformed twice."""
+    count = max(1, n // max(2, most))
+    bounds = [n * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
