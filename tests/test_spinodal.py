@@ -102,7 +102,6 @@ def test_defaults_show_phases_that_coarsen() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"grid": Grid(boundary="no-flux")}, "periodic"),
         ({"grid": Grid(spacing=2.0)}, "interface"),
         ({"kappa": 0.5}, "interface"),
         ({"c_alpha": 0.7, "c_beta": 0.7}, "c_alpha"),
@@ -192,3 +191,40 @@ def test_steps_longer_than_a_frame_are_checked_too():
     c = simulate(process, [trajectory_generator(0, i) for i in (1, 2, 4)], 90)
     assert c.min() > -0.05
     assert c.max() < 1.0  # 1.16 without an error estimate for single steps
+
+
+@pytest.mark.parametrize("numbers", [(1, 0), (2, 1), (0, 3)])
+def test_between_walls_half_waves_grow_as_the_linear_theory_says(numbers: tuple[int, int]) -> None:
+    law = SpinodalDecomposition(grid=Grid(shape=(32, 24), boundary="no-flux"), precision="float64", tolerance=1e-6)
+    y, x = (
+        math.pi * n * (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+        for n, cells in zip(numbers, (32, 24), strict=True)
+    )
+    wave = (torch.cos(y)[:, None] * torch.cos(x))[None, None]
+    k_squared = sum((math.pi * n / cells) ** 2 for n, cells in zip(numbers, (32, 24), strict=True))
+    stepper = law.stepper()
+    stepper.start(0.5 + 1e-6 * wave)
+    stepper.advance(20.0)
+    first = float(((stepper.u - 0.5) * wave).sum())
+    stepper.advance(60.0)
+    rate = math.log(float(((stepper.u - 0.5) * wave).sum()) / first) / 40
+    assert rate == pytest.approx(float(law.growth_rate(k_squared)), rel=5e-4)
+
+
+def test_walls_keep_mass_and_let_energy_fall() -> None:
+    law = SpinodalDecomposition(grid=Grid(shape=(24, 32), boundary="no-flux"), composition=0.4)
+    drawn = law.with_parameters({"kappa": [2.5, 3.5]})
+    stepper = drawn.stepper()
+    stepper.start(drawn.initial(generators(2)).to(law.dtype))
+    mass = stepper.u.double().mean(dim=(1, 2, 3))
+    energy = drawn.free_energy(stepper.u)
+    for time in range(20, 400, 20):
+        stepper.advance(float(time))
+        after = drawn.free_energy(stepper.u)
+        assert bool((after <= energy * (1 + 1e-6)).all())
+        energy = after
+    torch.testing.assert_close(stepper.u.double().mean(dim=(1, 2, 3)), mass, atol=1e-7, rtol=0)
+    across = (stepper.u[..., 0, :] - stepper.u[..., -1, :]).abs().max()
+    assert float(across) > 0.1  # opposite sides do not match
+    outer, inner = ((stepper.u[..., i, :] - stepper.u[..., i + 1, :]).abs().mean() for i in (0, 3))
+    assert float(outer) < 0.6 * float(inner)  # flat at the wall

@@ -1,6 +1,5 @@
 """Process + splits + seed -> store, trajectory by trajectory, resumable."""
 
-import contextlib
 import re
 import warnings
 from collections.abc import Mapping
@@ -153,8 +152,12 @@ def _asked(trajectories: str, count: int) -> range:
 
 def _open_or_create(path: Path, layout: Layout, overwrite: bool) -> TrajectoryStore:
     if not path.exists():
-        with contextlib.suppress(FileExistsError):  # another job was faster
+        try:
             return TrajectoryStore.create(path, layout)
+        except FileExistsError:
+            if not path.exists():  # a part of the path is a file
+                raise
+            # another job was faster
     elif overwrite and not _is_beginning(path, layout):
         return TrajectoryStore.create(path, layout, overwrite=True)
     store = TrajectoryStore.open(path, unfinished=True)

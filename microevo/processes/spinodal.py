@@ -1,8 +1,9 @@
 """Spinodal decomposition: a mixture that unmixes (Cahn-Hilliard)."""
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
+from microevo.processes.mirrored import Mirrored, unfold, unfolded
 from microevo.processes.process import Field, Process
-from microevo.processes.stepper import SpectralBDF2
+from microevo.processes.stepper import SpectralBDF2, Stepper
 
 DOMAINS = 0.3  # deviation from the mean, in half gaps and root mean square, from which on the mixture has domains
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
@@ -21,7 +23,7 @@ CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bend
 
 @dataclass(frozen=True, kw_only=True)
 class SpinodalDecomposition(Process):
-    """Cahn-Hilliard equation with a quartic double well and constant mobility, periodic.
+    """Cahn-Hilliard equation with a quartic double well and constant mobility, periodic or with no-flux walls.
 
         dc/dt = M lap( f'(c) - kappa lap c ),    f = rho (c - c_alpha)^2 (c_beta - c)^2
 
@@ -64,10 +66,6 @@ class SpinodalDecomposition(Process):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.grid.boundary != "periodic":
-            raise ValueError(
-                f"SpinodalDecomposition is solved on periodic grids, but boundary is {self.grid.boundary}; set it to periodic"
-            )
         if self.c_alpha >= self.c_beta:
             raise ValueError(f"c_alpha must be below c_beta, but they are {self.c_alpha} and {self.c_beta}")
         for name in ("mobility", "kappa", "rho", "noise"):
@@ -121,6 +119,8 @@ class SpinodalDecomposition(Process):
         return self._free_energy(c, torch.as_tensor(self.kappa, dtype=torch.float64).flatten())
 
     def _free_energy(self, c: Float[Tensor, "n 1 *cells"], kappa: Float[Tensor, " #n"]) -> Float[Tensor, " n"]:
+        if self.grid.boundary == "no-flux":
+            return self._unfolded()._free_energy(unfold(c), kappa) / 2 ** len(self.grid.shape)
         y = c - self.middle
         well = self.rho * (y.square() - self.half_gap**2).square()
         axes = tuple(range(2, c.ndim))
@@ -133,12 +133,28 @@ class SpinodalDecomposition(Process):
 
     # ------------------------------------------------------------- simulation
 
+    def cheap(self) -> "SpinodalDecomposition":
+        """A tolerance three times as large."""
+        return replace(self, tolerance=min(3 * self.tolerance, 1e-2))
+
+    def recover(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n 1 *pixels"] | None:
+        """The last frame, if its pixels are the solver's cells."""
+        return past[:, -1] if self.grid.coarsen == 1 else None
+
+    def _unfolded(self) -> "SpinodalDecomposition":
+        # Not through the constructor, which takes no values drawn per trajectory.
+        law = copy.copy(self)
+        object.__setattr__(law, "grid", unfolded(self.grid))
+        return law
+
     def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n 1 *cells"]:
         """Noise about the mean composition: the state just after the quench."""
         return uniform_noise(self.grid.shape, generators, self.composition, self.noise)
 
-    def stepper(self) -> SpectralBDF2:
-        """Stabilised BDF2, most accurate for the waves that grow fastest."""
+    def stepper(self) -> Stepper:
+        """Stabilised BDF2, most accurate for the waves that grow fastest; between walls on the unfolded grid."""
+        if self.grid.boundary == "no-flux":
+            return Mirrored(self._unfolded().stepper())
         from microevo.processes.spectral_kernel import double_well  # numba takes its time to import
 
         k_squared = self.grid.wavenumbers_squared()
