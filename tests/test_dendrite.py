@@ -216,7 +216,6 @@ def test_a_nan_is_blamed_on_its_trajectory() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"grid": Grid(shape=(64, 64), spacing=0.03, boundary="no-flux")}, "periodic"),
         ({"grid": Grid(shape=(16, 16, 16), spacing=0.03)}, "two dimensions"),
         ({"grid": Grid(shape=(256, 256), spacing=0.04)}, "interface is 1.55 cells"),
         ({"grid": Grid(shape=(16, 16), spacing=0.03)}, "seed must fit"),

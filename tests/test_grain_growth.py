@@ -274,7 +274,7 @@ def test_frames_look_like_a_polycrystal() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"grid": Grid(boundary="no-flux")}, "periodic"),
+        ({"grid": Grid(shape=(16, 16, 16))}, "two dimensions"),
         ({"grid": Grid(shape=(32, 32, 32))}, "two dimensions"),
         ({"k": 1.0}, "boundary is 2.83 cells"),
         ({"k": -1.0}, "k must be positive"),

@@ -23,15 +23,16 @@ WIDTHS = (4.862, 3.793, 3.107, 2.833, 2.581)
 
 @dataclass(frozen=True, kw_only=True)
 class GrainGrowth(Process):
-    """Curvature-driven grain growth with one order parameter for each orientation, periodic, in two dimensions.
+    """Curvature-driven grain growth with one order parameter for each orientation, in 2-D, periodic or with no-flux walls.
 
         d eta_i / dt = L m ( eta_i - eta_i^3 - 2 gamma eta_i sum_{j != i} eta_j^2 + k lap eta_i )
 
-    (Fan & Chen, Acta Mater. 45 (1997) 611.) The start is a Voronoi diagram of random points. A boundary moves at `L m k`
-    times its curvature for every gamma and width, so that a grain of n sides grows at `(pi/3) mobility (n - 6)` (von
-    Neumann-Mullins), with mobility = L m k; `L m` follows from it. Grains share few order parameters and change them
-    when two of one come near to each other, which costs the same for any number of grains. The five-point stencil slows
-    boundaries of 3 cells by 5 % (of 8 cells by 0.5 %): the defaults were fitted to published frames with that stencil.
+    (Fan & Chen, Acta Mater. 45 (1997) 611.) At a wall the normal derivative of each eta_i is zero: boundaries meet it at
+    a right angle. The start is a Voronoi diagram of random points. A boundary moves at `L m k` times its curvature for
+    every gamma and width, so that a grain of n sides grows at `(pi/3) mobility (n - 6)` (von Neumann-Mullins), with
+    mobility = L m k; `L m` follows from it. Grains share few order parameters and change them when two of one come near
+    to each other, which costs the same for any number of grains. The five-point stencil slows boundaries of 3 cells by
+    5 % (of 8 cells by 0.5 %): the defaults were fitted to published frames with that stencil.
 
     The image is bright inside grains and dark on boundaries: `max(floor, 1 - contrast (1 - sum_i eta_i^2))`, averaged
     over the cells of a pixel. The second field is the number of the grain at the middle of the pixel; a grain keeps its
@@ -49,7 +50,8 @@ class GrainGrowth(Process):
         gamma: Coefficient of the product terms, 0.75 to 3.
         contrast: How much darker than grains a boundary is, times `1 - sum eta^2`.
         floor: Darkest value of the image.
-        cut: Cut the Voronoi diagram at the edges of the box, across which grains then meet, rather than wrap it.
+        cut: Cut the Voronoi diagram at the edges of a periodic box, across which grains then meet, rather than wrap it;
+            walls always cut it.
         order_parameters: Order parameters that the grains share, 16 to 20 for most purposes; null gives every grain its
             own.
         time_step: Largest explicit step [1 / (L m)]; null takes nine tenths of the stability limit.
@@ -76,10 +78,9 @@ class GrainGrowth(Process):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.grid.boundary != "periodic" or len(self.grid.shape) != 2:
+        if len(self.grid.shape) != 2:
             raise ValueError(
-                f"GrainGrowth is solved on periodic grids in two dimensions, but the grid is {self.grid.boundary} and its "
-                f"shape {self.grid.shape}"
+                f"GrainGrowth is solved in two dimensions, but the shape of the grid is {self.grid.shape}; give it two sides"
             )
         for name in ("mobility", "k", "contrast"):
             if not (torch.as_tensor(getattr(self, name)) > 0).all():
@@ -105,6 +106,11 @@ class GrainGrowth(Process):
                 f"= {self.gamma}, but it is {self.time_step}; lower it or leave it out"
             )
 
+    @property
+    def walls(self) -> bool:
+        """Whether the border of the grid reflects."""
+        return self.grid.boundary == "no-flux"
+
     # ------------------------------------------------------------ closed forms
 
     @property
@@ -121,13 +127,16 @@ class GrainGrowth(Process):
         """Total free energy of the order parameters of one trajectory, 0 without boundaries [m cells^2].
 
         The density is `sum (eta^4 / 4 - eta^2 / 2) + gamma sum_{i<j} eta_i^2 eta_j^2 + 1/4 + k/2 sum |grad eta|^2`, with
-        the forward differences that belong to the five-point stencil.
+        the forward differences that belong to the five-point stencil: none across a wall.
         """
-        squares = eta.double().square()
+        eta = eta.double()
+        squares = eta.square()
         total = squares.sum(dim=0)
         pairs = (total.square() - squares.square().sum(dim=0)) / 2
         wells = (squares.square() / 4 - squares / 2).sum(dim=0) + self.gamma * pairs + 0.25
-        slopes = sum((eta.double().roll(-1, axis) - eta.double()).square().sum() for axis in (1, 2))
+        slopes = sum(
+            eta.diff(dim=axis, append=None if self.walls else eta.narrow(axis, 0, 1)).square().sum() for axis in (1, 2)
+        )
         return float(wells.sum() + self.k / 2 * slopes)
 
     # ------------------------------------------------------------- simulation
@@ -136,9 +145,10 @@ class GrainGrowth(Process):
         """A Voronoi diagram for each trajectory: `sum eta^2` (1 everywhere), and grain numbers."""
         rows, columns = self.grid.shape
         counts = torch.as_tensor(self.grains).flatten().expand(len(generators))
+        wrap = not (self.walls or self.cut)
         numbers = torch.stack(
             [
-                torch.from_numpy(random_voronoi(generator, round(float(count)), (rows, columns), wrap=not self.cut))
+                torch.from_numpy(random_voronoi(generator, round(float(count)), (rows, columns), wrap=wrap))
                 for generator, count in zip(generators, counts, strict=True)
             ]
         ).to(torch.float64)
@@ -156,6 +166,7 @@ class GrainGrowth(Process):
             limit=self.time_step or 0.9 * self.largest_step,
             fields=self.order_parameters,
             dtype=self.dtype,
+            walls=self.walls,
         )
 
     def image(self, u: Float[Tensor, "n 2 H W"]) -> Float[Tensor, "n 2 h w"]:

@@ -1,8 +1,9 @@
-"""Compiled loops over the cells of a periodic grid: the Euler step, and what keeps shared order parameters apart.
+"""Compiled loops over the cells of a grid: the Euler step, and what keeps shared order parameters apart.
 
 The order parameters of a cell lie side by side, (H, W, Q), so that one cell is one or a few vector registers and one
 pass over memory makes a step. Nothing is cached on disk: a kernel compiles in about a second. All sums have a fixed
-order, so that the same machine gives the same bytes. `no_type_check` keeps the shape checks of tests, which cannot be
+order, so that the same machine gives the same bytes. The grid is periodic, or with `walls` that reflect it: the cell
+beyond the border then is the border cell itself. `no_type_check` keeps the shape checks of tests, which cannot be
 compiled, away from the kernels.
 """
 
@@ -20,7 +21,7 @@ SMALLEST = 1e-12  # below, an order parameter is set to 0: its cubes would becom
 
 
 @lru_cache
-def euler_kernel(fields: int) -> Callable[..., None]:
+def euler_kernel(fields: int, walls: bool = False) -> Callable[..., None]:
     """Explicit Euler steps of the Fan-Chen equations for a fixed number of fields, which the compiler unrolls.
 
     The returned `euler(eta, out, c0, c1, c2, c3, smallest, steps)` computes, for each field e of a cell, with
@@ -36,17 +37,19 @@ def euler_kernel(fields: int) -> Callable[..., None]:
     @no_type_check
     def euler(eta, out, c0, c1, c2, c3, smallest, steps):
         rows, columns, _ = eta.shape
+        before_row, after_row = (0, rows - 1) if walls else (rows - 1, 0)
+        before_column, after_column = (0, columns - 1) if walls else (columns - 1, 0)
         zero = smallest - smallest
         for _ in range(steps):
             for y in range(rows):
                 row, new = eta[y], out[y]
-                up = eta[y - 1 if y > 0 else rows - 1]
-                down = eta[y + 1 if y < rows - 1 else 0]
+                up = eta[y - 1 if y > 0 else before_row]
+                down = eta[y + 1 if y < rows - 1 else after_row]
                 for x in range(columns):
                     # Views of one cell: with them the compiler sees short loops of a known length and vectorises them.
                     c, n, s, o = row[x], up[x], down[x], new[x]
-                    w = row[x - 1 if x > 0 else columns - 1]
-                    e = row[x + 1 if x < columns - 1 else 0]
+                    w = row[x - 1 if x > 0 else before_column]
+                    e = row[x + 1 if x < columns - 1 else after_column]
                     total = zero
                     for q in range(fields):
                         total += c[q] * c[q]
@@ -71,45 +74,54 @@ def disc(reach: float) -> np.ndarray:
 
 @njit
 @no_type_check
-def _wrapped(cells, reach):
-    """Index `i + reach` holds `i` modulo `cells`."""
-    wrap = np.empty(cells + 2 * reach, np.int64)
-    for i in range(len(wrap)):
-        wrap[i] = (i - reach) % cells
-    return wrap
+def _place(cells, reach, walls):
+    """Index `i + reach` holds the cell that is met at `i`: `i` modulo `cells`, or its reflection.
+
+    A reflected cell is farther away than the cell itself: walls bring no two grains nearer to each other.
+    """
+    place = np.empty(cells + 2 * reach, np.int64)
+    for i in range(len(place)):
+        if walls:
+            j = (i - reach) % (2 * cells)
+            place[i] = min(j, 2 * cells - 1 - j)
+        else:
+            place[i] = (i - reach) % cells
+    return place
 
 
 @njit
 @no_type_check
-def _on_edge(ids, y, x):
+def _on_edge(ids, y, x, walls):
     rows, columns = ids.shape
+    before_row, after_row = (0, rows - 1) if walls else (rows - 1, 0)
+    before_column, after_column = (0, columns - 1) if walls else (columns - 1, 0)
     own = ids[y, x]
     return (
-        ids[y - 1 if y > 0 else rows - 1, x] != own
-        or ids[y + 1 if y < rows - 1 else 0, x] != own
-        or ids[y, x - 1 if x > 0 else columns - 1] != own
-        or ids[y, x + 1 if x < columns - 1 else 0] != own
+        ids[y - 1 if y > 0 else before_row, x] != own
+        or ids[y + 1 if y < rows - 1 else after_row, x] != own
+        or ids[y, x - 1 if x > 0 else before_column] != own
+        or ids[y, x + 1 if x < columns - 1 else after_column] != own
     )
 
 
 @njit
 @no_type_check
-def near(ids, group, offsets):
+def near(ids, group, offsets, walls=False):
     """Squared distances between grains of one group, inf beyond the disc; (grains, grains), symmetric [cells^2]."""
     rows, columns = ids.shape
     reach = offsets[:, 0].max()
-    wrap_y, wrap_x = _wrapped(rows, reach), _wrapped(columns, reach)
+    place_y, place_x = _place(rows, reach, walls), _place(columns, reach, walls)
     distances = np.full((len(group), len(group)), np.inf, np.float32)
     for y in range(rows):
         for x in range(columns):
-            if not _on_edge(ids, y, x):  # the closest cells of two grains are on their edges
+            if not _on_edge(ids, y, x, walls):  # the closest cells of two grains are on their edges
                 continue
             own = ids[y, x]
             for k in range(len(offsets)):
                 dy, dx, squared = offsets[k, 0], offsets[k, 1], offsets[k, 2]
                 if dy < 0 or (dy == 0 and dx < 0):
                     continue  # the other cell has seen this pair
-                other = ids[wrap_y[y + dy + reach], wrap_x[x + dx + reach]]
+                other = ids[place_y[y + dy + reach], place_x[x + dx + reach]]
                 if other != own and group[other] == group[own] and squared < distances[own, other]:
                     distances[own, other] = squared
                     distances[other, own] = squared
@@ -118,7 +130,7 @@ def near(ids, group, offsets):
 
 @njit
 @no_type_check
-def track(eta, ids, field_of, offsets, squares):
+def track(eta, ids, field_of, offsets, squares, walls=False):
     """Give each cell the grain of its largest field; returns whether all fields are finite.
 
     A cell whose largest field changed takes, round by round, the number of a neighbour of that field, and if it stays
@@ -130,6 +142,7 @@ def track(eta, ids, field_of, offsets, squares):
         field_of: Field of each grain.
         offsets: The disc.
         squares: Receives `sum eta^2` (H, W).
+        walls: Whether the border reflects.
     """
     rows, columns, fields = eta.shape
     largest = np.empty(ids.shape, np.int32)
@@ -154,7 +167,7 @@ def track(eta, ids, field_of, offsets, squares):
                 ids[y, x] = -1
                 left += 1
     reach = offsets[:, 0].max()
-    wrap_y, wrap_x = _wrapped(rows, reach), _wrapped(columns, reach)
+    place_y, place_x = _place(rows, reach, walls), _place(columns, reach, walls)
     found = np.empty(left, np.int32)
     progress = True
     while progress:
@@ -162,7 +175,7 @@ def track(eta, ids, field_of, offsets, squares):
             y, x = pending[i, 0], pending[i, 1]
             found[i] = -1
             for k in range(8):  # the eight neighbours, those that share an edge first
-                yy, xx = wrap_y[y + offsets[k, 0] + reach], wrap_x[x + offsets[k, 1] + reach]
+                yy, xx = place_y[y + offsets[k, 0] + reach], place_x[x + offsets[k, 1] + reach]
                 if found[i] < 0 and ids[yy, xx] >= 0 and largest[yy, xx] == largest[y, x]:
                     found[i] = ids[yy, xx]
         rest = 0
@@ -178,7 +191,7 @@ def track(eta, ids, field_of, offsets, squares):
         y, x = pending[i, 0], pending[i, 1]
         ids[y, x] = before[y, x]
         for k in range(len(offsets)):
-            number = before[wrap_y[y + offsets[k, 0] + reach], wrap_x[x + offsets[k, 1] + reach]]
+            number = before[place_y[y + offsets[k, 0] + reach], place_x[x + offsets[k, 1] + reach]]
             if field_of[number] == largest[y, x]:
                 ids[y, x] = number
                 break
@@ -187,21 +200,21 @@ def track(eta, ids, field_of, offsets, squares):
 
 @njit
 @no_type_check
-def move(eta, ids, field_of, grain, target, offsets):
+def move(eta, ids, field_of, grain, target, offsets, walls=False):
     """Move a grain and its halo to field `target`, cut halfway to the other grains of its field."""
     rows, columns = ids.shape
     source = field_of[grain]
     reach = offsets[:, 0].max()
-    wrap_y, wrap_x = _wrapped(rows, reach), _wrapped(columns, reach)
+    place_y, place_x = _place(rows, reach, walls), _place(columns, reach, walls)
     halo = np.zeros(ids.shape, np.bool_)
     for y in range(rows):
         for x in range(columns):
             if ids[y, x] != grain:
                 continue
             halo[y, x] = True
-            if _on_edge(ids, y, x):
+            if _on_edge(ids, y, x, walls):
                 for k in range(len(offsets)):
-                    halo[wrap_y[y + offsets[k, 0] + reach], wrap_x[x + offsets[k, 1] + reach]] = True
+                    halo[place_y[y + offsets[k, 0] + reach], place_x[x + offsets[k, 1] + reach]] = True
     for y in range(rows):
         for x in range(columns):
             if not halo[y, x]:
@@ -209,7 +222,7 @@ def move(eta, ids, field_of, grain, target, offsets):
             nearest = ids[y, x]
             k = 0
             while field_of[nearest] != source and k < len(offsets):
-                nearest = ids[wrap_y[y + offsets[k, 0] + reach], wrap_x[x + offsets[k, 1] + reach]]
+                nearest = ids[place_y[y + offsets[k, 0] + reach], place_x[x + offsets[k, 1] + reach]]
                 k += 1
             if nearest == grain:
                 eta[y, x, target] += eta[y, x, source]

@@ -36,6 +36,7 @@ class GrainStepper(Stepper):
         limit: Largest step [1/(L m)].
         fields: Number of shared order parameters; None for one per grain.
         dtype: Floating-point type of the order parameters.
+        walls: Whether the border of the grid reflects; otherwise it is periodic.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class GrainStepper(Stepper):
         limit: float,
         fields: int | None,
         dtype: torch.dtype,
+        walls: bool,
     ) -> None:
         self.gamma, self.k, self.rates = gamma, k, rates
-        self.limit, self.fields, self.dtype = limit, fields, dtype
+        self.limit, self.fields, self.dtype, self.walls = limit, fields, dtype, walls
         self.lanes: list[Lane] = []
         self.time = 0.0
 
@@ -65,7 +67,7 @@ class GrainStepper(Stepper):
         dtype = np.dtype(str(self.dtype).removeprefix("torch."))
         length = math.sqrt(8 * self.k)
         self.lanes = [
-            Lane(SharedOrder(ids.long().numpy(), self.fields, length, dtype), float(rate))
+            Lane(SharedOrder(ids.long().numpy(), self.fields, length, dtype, self.walls), float(rate))
             for ids, rate in zip(numbers, self.rates.expand(len(numbers)), strict=True)
         ]
 
@@ -122,11 +124,12 @@ class GrainStepper(Stepper):
         )
         if self.device.type == "cpu":
             spare = np.empty_like(order.eta)
-            grain_kernel.euler_kernel(order.eta.shape[2])(order.eta, spare, *coefficients, steps)
+            euler = grain_kernel.euler_kernel(order.eta.shape[2], self.walls)
+            euler(order.eta, spare, *coefficients, steps)
             order.eta = spare if steps % 2 else order.eta
         else:
             eta = torch.from_numpy(order.eta).to(self.device)
-            order.eta = euler_torch(eta, steps, *map(float, coefficients)).cpu().numpy()
+            order.eta = euler_torch(eta, steps, *map(float, coefficients), walls=self.walls).cpu().numpy()
 
     def _keep_apart(self, number: int, order: SharedOrder, time: float) -> None:
         nearest = order.recolour()
@@ -139,12 +142,32 @@ class GrainStepper(Stepper):
 
 
 def euler_torch(
-    eta: Float[Tensor, "H W Q"], steps: int, c0: float, c1: float, c2: float, c3: float, smallest: float
+    eta: Float[Tensor, "H W Q"],
+    steps: int,
+    c0: float,
+    c1: float,
+    c2: float,
+    c3: float,
+    smallest: float,
+    *,
+    walls: bool = False,
 ) -> Float[Tensor, "H W Q"]:
     """What `grain_kernel.euler_kernel` computes, as tensor operations for any device."""
     for _ in range(steps):
         factor = c0 - c2 * eta.square().sum(dim=2, keepdim=True)
-        around = eta.roll(1, 0) + eta.roll(-1, 0) + eta.roll(1, 1) + eta.roll(-1, 1)
+        north, south = _neighbours(eta, 0, walls)
+        west, east = _neighbours(eta, 1, walls)
+        around = north + south + west + east
         eta = eta * (factor + c1 * eta.square()) + c3 * around
         eta = torch.where(eta < smallest, torch.zeros_like(eta), eta)
     return eta
+
+
+def _neighbours(
+    eta: Float[Tensor, "H W Q"], axis: int, walls: bool
+) -> tuple[Float[Tensor, "H W Q"], Float[Tensor, "H W Q"]]:
+    before, after = eta.roll(1, axis), eta.roll(-1, axis)
+    if walls:
+        before.select(axis, 0).copy_(eta.select(axis, 0))
+        after.select(axis, -1).copy_(eta.select(axis, -1))
+    return before, after

@@ -24,6 +24,7 @@ class SharedOrder:
         fields: Number of fields; None for one per grain, the model without sharing.
         length: `l = sqrt(8 k)`, the scale of the distances between grains of one field [cells].
         dtype: Floating-point type of the order parameters.
+        walls: Whether the border of the grid reflects; otherwise it is periodic.
 
     Attributes:
         eta: Order parameters (H, W, Q).
@@ -34,9 +35,11 @@ class SharedOrder:
         unresolved: Pairs of grains found too near to each other while no field was free for either.
     """
 
-    def __init__(self, ids: Int[np.ndarray, "H W"], fields: int | None, length: float, dtype: np.dtype) -> None:
+    def __init__(
+        self, ids: Int[np.ndarray, "H W"], fields: int | None, length: float, dtype: np.dtype, walls: bool = False
+    ) -> None:
         self.ids = np.ascontiguousarray(ids, dtype=np.int32)
-        self.length = length
+        self.length, self.walls = length, walls
         self.moves = self.unresolved = 0
         count = int(self.ids.max()) + 1
         self.dense = fields is None or fields >= count
@@ -54,7 +57,7 @@ class SharedOrder:
 
     def track(self) -> bool:
         """Bring `ids` and `squares` up to date with `eta`; False if it is not finite."""
-        return bool(grain_kernel.track(self.eta, self.ids, self.field_of, self.halo_disc, self.squares))
+        return bool(grain_kernel.track(self.eta, self.ids, self.field_of, self.halo_disc, self.squares, self.walls))
 
     def recolour(self) -> float:
         """Move grains that come too near to another of their field.
@@ -64,7 +67,7 @@ class SharedOrder:
         """
         if self.dense:
             return np.inf
-        close = grain_kernel.near(self.ids, self.field_of, self.conflict_disc)
+        close = grain_kernel.near(self.ids, self.field_of, self.conflict_disc, self.walls)
         pairs = np.argwhere(np.triu(np.isfinite(close)))
         if not len(pairs):
             return np.inf
@@ -78,7 +81,7 @@ class SharedOrder:
                 taken = self.eta[self.ids == grain].max(axis=0) > GHOST
                 field, distance = freest_field(distances[grain], self.field_of, taken)
                 if distance > CONFLICT_DISTANCE * self.length:
-                    grain_kernel.move(self.eta, self.ids, self.field_of, grain, field, self.halo_disc)
+                    grain_kernel.move(self.eta, self.ids, self.field_of, grain, field, self.halo_disc, self.walls)
                     self.moves += 1
                     break
             else:
@@ -101,7 +104,8 @@ class SharedOrder:
 
     def _distances(self, field_of: Int[np.ndarray, " grains"], reach: float) -> Float[np.ndarray, "grains grains"]:
         """Between any two grains, infinite beyond `reach` [l]; in cells."""
-        return np.sqrt(grain_kernel.near(self.ids, np.zeros_like(field_of), grain_kernel.disc(reach * self.length)))
+        disc = grain_kernel.disc(reach * self.length)
+        return np.sqrt(grain_kernel.near(self.ids, np.zeros_like(field_of), disc, self.walls))
 
 
 def freest_field(
