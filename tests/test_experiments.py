@@ -1,50 +1,105 @@
-from pathlib import Path
+"""Every config of the project, in three ways.
 
+Each recipe, experiment and benchmark is read as the command line reads it, and its numbers are compared with those of the
+other configs that it depends on: that costs next to nothing. One of each kind is run at a tiny size. Running all of them
+is `slow`.
+"""
+
+import json
+import shlex
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 from tiny_models import model_of, part, shrink
 
+import microevo.models
+from microevo.benchmark import Protocol, run
 from microevo.cli import main
-from microevo.data import TrajectoryStore
+from microevo.cli.commands import parser
+from microevo.data import TrajectoryDataModule, TrajectoryStore, generate, import_frames
+from microevo.data.draw import Draw
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(ROOT.glob("data/recipes/*.yaml"))
-BENCHMARKS = sorted(ROOT.glob("experiments/**/benchmark*.yaml"))
+REAL = ROOT.parent / "shared" / "real"
+RECIPES = sorted(ROOT.glob("data/recipes/**/*.yaml"))
+BENCHMARKS = sorted({*ROOT.glob("experiments/benchmark/*.yaml"), ROOT / "experiments/demo/benchmark.yaml"})
+PUBLISHED = [path for path in BENCHMARKS if path.stem.startswith("published-")]
+OF_PROCESSES = [path for path in BENCHMARKS if path.parent.name == "benchmark" and path not in PUBLISHED]
 EXPERIMENTS = [
     path
     for path in sorted(ROOT.glob("experiments/**/*.yaml"))
     if {"data", "model"} <= yaml.safe_load(path.read_text()).keys()
 ]
 HERE = ROOT / "experiments"
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:\s*``instantiate_classes`` was deprecated"),  # as the command line does
+    pytest.mark.filterwarnings(r"ignore:\s*By default only one JsonargparseDeprecationWarning"),
+]
 NO_LOGGER = "--trainer.logger=false"
+OURS = {yaml.safe_load(recipe.read_text())["output"]: recipe for recipe in RECIPES}  # by the store that it makes
 
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(HERE if path.is_relative_to(HERE) else ROOT)).removesuffix(".yaml")
 
 
+def some(paths: list[Path], quick: set[Path]) -> list:
+    """Test parameters, all but the quick ones marked as slow."""
+    return [pytest.param(p, id=name_of(p), marks=() if p in quick else pytest.mark.slow) for p in paths]
+
+
+# One experiment for each data file, and each kind of network once, on the data of the demo.
+TRAINED = {path for path in EXPERIMENTS if path.parent.name == "demo" or model_of(path) == "FCN"}
+SIMULATED = {OURS[store] for path in TRAINED if (store := part(path, "data")["init_args"]["store"]) in OURS}
+
+
 @pytest.fixture(scope="module")
 def store_of(tmp_path_factory, small_store):
     """Gives, for the path of a store, a small one from the recipe that makes it; simulated once."""
     folder = tmp_path_factory.mktemp("stores")
-    recipes = {yaml.safe_load(recipe.read_text())["output"]: recipe for recipe in RECIPES}
 
     def make(named: str) -> Path:
+        path = folder / named
         if "mine" in named:  # it comes from `import`
             return small_store
-        assert named in recipes, f"no recipe makes {named}"
-        path = folder / Path(named).name
-        if not path.exists():
-            grid = yaml.safe_load(recipes[named].read_text())["process"]["init_args"]["grid"]
+        if not path.exists() and named in OURS:
+            recipe = yaml.safe_load(OURS[named].read_text())
+            grid = recipe["process"]["init_args"]["grid"]
             side = 16 * grid.get("coarsen", 1)
             shape = f"--process.init_args.grid.shape=[{side},{side}]"
+            fewer = [f"--{key}={value}" for key, value in grains(recipe, side**2 / np.prod(grid["shape"]))]
             size = [shape, "--splits={train: 3, val: 1, test: 1}", "--frames=20"]
-            main(["simulate", "--config", str(recipes[named]), f"--output={path}", *size])
+            main(["simulate", "--config", str(OURS[named]), f"--output={path}", *size, *fewer])
+        elif not path.exists():
+            command = next(c for c in map(import_command, PUBLISHED) if f"--output {named}" in shlex.join(c))
+            frames = folder / "frames.npy"
+            np.save(frames, np.random.default_rng(0).random((2, 20, 16, 16), dtype=np.float32))
+            main([*command, f"--input={frames}", f"--output={path}"])
         return path
 
     return make
+
+
+def grains(recipe: dict, share: float) -> list[tuple[str, float]]:
+    """The settings that keep grains as large as they are in a box of a share of the size."""
+    settings = [("process.init_args.grains", recipe["process"]["init_args"].get("grains"))]
+    drawn = recipe.get("draw", {}).get("grains", {})
+    settings += [(f"draw.grains.{end}", drawn.get(end)) for end in ("low", "high")]
+    return [(name, max(2.0, value * share)) for name, value in settings if value]
+
+
+def import_command(benchmark: Path) -> list[str]:
+    """The words of the command in the first lines of a config, from `import` on."""
+    head = [line.removeprefix("#").strip() for line in benchmark.read_text().split("\n") if line.startswith("#")]
+    command = " ".join(head[next(i for i, line in enumerate(head) if " import " in line) :]).replace("\\", "")
+    return shlex.split(command.removeprefix("python -m microevo "))
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +119,21 @@ def train(store_of, tmp_path_factory):
         yield run
 
 
+# ------------------------------------------------------------------ the files
+
+
 def test_the_lists_are_not_empty():
     assert {"spinodal-fcn", "spinodal-convlstm", "spinodal-predrnn", "demo/demo-fcn"} <= {
         name_of(p) for p in EXPERIMENTS
     }
+    assert {"spinodal", "spinodal-published", "grain-growth", "plane-wave", "dendrite"} <= {
+        p.stem for p in OF_PROCESSES
+    }
+    assert len(PUBLISHED) == 4
     assert len(RECIPES) >= 2
-    assert len(BENCHMARKS) >= 2
+    assert {part(path, "data")["init_args"]["store"] for path in EXPERIMENTS} == {
+        part(path, "data")["init_args"]["store"] for path in TRAINED
+    }
 
 
 def test_every_file_is_used():
@@ -79,9 +143,54 @@ def test_every_file_is_used():
             if isinstance(value, str) and value.endswith(".yaml"):
                 used.add((path.parent / value).resolve())
     assert {*HERE.rglob("*.yaml")} == used
+    asked = {protocol.store for path in BENCHMARKS for protocol in benchmark_of(path).protocols.values()}
+    assert {store for store, recipe in OURS.items() if recipe.parent.name == "tests"} <= asked
+
+
+@pytest.mark.parametrize("path", [*RECIPES, *EXPERIMENTS, *BENCHMARKS], ids=name_of)
+def test_a_file_begins_with_its_command(path):
+    command = "simulate" if path in RECIPES else "benchmark" if path in BENCHMARKS else "fit"
+    assert path.read_text().startswith(f"# python -m microevo {command} --config {path.relative_to(ROOT)}\n")
+
+
+# ------------------------------------------------------------------ recipes
+
+
+@cache
+def recipe_of(store: str) -> SimpleNamespace:
+    """The recipe of a store as `simulate` reads it, and its drawing of parameters."""
+    read = parser("simulate", generate)
+    settings = read.instantiate_classes(read.parse_args(["--config", str(OURS[store])]))
+    draw = Draw(ranges=settings.draw or {}, share=settings.drawn_share, redraw=settings.redraw)
+    return SimpleNamespace(**(settings.as_dict() | {"draw": draw}))
+
+
+def span(store: str, parameter: str) -> tuple[float, float]:
+    """Smallest and largest value that a parameter can have in a store."""
+    recipe = recipe_of(store)
+    own = float(getattr(recipe.process, parameter))
+    if (limits := recipe.draw.ranges.get(parameter)) is None:
+        return own, own
+    values = [limits.low, limits.high, *([own] if recipe.draw.share * limits.share < 1 else [])]
+    return min(values), max(values)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
+def test_a_recipe_is_accepted_with_all_that_it_draws(recipe):
+    asked = yaml.safe_load(recipe.read_text())
+    settings = recipe_of(asked["output"])
+    count = sum(settings.splits.values())
+    assert count >= 1
+    for name, value in asked["process"]["init_args"].items():
+        if name != "grid":
+            assert getattr(settings.process, name) == value
+    values = settings.draw.values(settings.process, settings.seed, min(count, 100))
+    for name, drawn in values.items():
+        low, high = span(asked["output"], name)
+        assert low <= drawn.min() <= drawn.max() <= high
+
+
+@pytest.mark.parametrize("recipe", some(RECIPES, SIMULATED))
 def test_a_recipe_makes_a_store(store_of, recipe):
     asked = yaml.safe_load(recipe.read_text())
     store = TrajectoryStore.open(store_of(asked["output"]))
@@ -90,12 +199,31 @@ def test_a_recipe_makes_a_store(store_of, recipe):
     assert f"--config {recipe}" in store.attributes["command"]
     settings = store.attributes["recipe"]["process"]["init_args"]
     for name, value in asked["process"]["init_args"].items():
-        if name != "grid":
+        if name not in ("grid", "grains"):
             assert settings[name] == value
-    assert recipe.read_text().startswith(f"# python -m microevo simulate --config {recipe.relative_to(ROOT)}\n")
+
+
+# ------------------------------------------------------------------ experiments
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name_of)
+def test_an_experiment_is_understood(experiment, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", str(experiment), "--print_config"])
+    assert stop.value.code in (0, None)
+    config = yaml.safe_load(capsys.readouterr().out)
+    settings = config["data"]["init_args"]
+    TrajectoryDataModule(**settings)
+    options = part(experiment, "model").get("init_args", {})
+    with torch.device("meta"):
+        getattr(microevo.models, model_of(experiment))(n_past=settings["n_past"], channels=1, **options)
+    if settings["store"] in OURS:
+        assert (
+            settings["n_past"] + max(settings["horizon"], settings["n_future"]) <= recipe_of(settings["store"]).frames
+        )
+
+
+@pytest.mark.parametrize("experiment", some(EXPERIMENTS, TRAINED))
 def test_an_experiment_is_trained_and_tested(experiment, train):
     args = train(experiment)
     run = Path("runs") / experiment.stem
@@ -106,7 +234,6 @@ def test_an_experiment_is_trained_and_tested(experiment, train):
     table = pd.read_csv(run / "test.csv")
     assert set(table.model) == {model_of(experiment), "Persistence"}
     assert set(table.lead) == set(range(1, 7))
-    assert experiment.read_text().startswith(f"# python -m microevo fit --config {experiment.relative_to(ROOT)}\n")
 
 
 def test_a_quick_check_leaves_no_model_behind(small_store, tmp_path, monkeypatch):
@@ -116,41 +243,6 @@ def test_a_quick_check_leaves_no_model_behind(small_store, tmp_path, monkeypatch
     assert not list(Path("runs").rglob("best.ckpt"))
 
 
-@pytest.mark.parametrize("config", BENCHMARKS, ids=name_of)
-def test_a_benchmark_compares_the_models_that_it_names(config, train, store_of, capsys):
-    asked = yaml.safe_load(config.read_text())
-    for name, path in asked["checkpoints"].items():
-        experiment = next(e for e in EXPERIMENTS if e.stem == Path(path).parts[-3])  # a run of one of our experiments
-        assert model_of(experiment) == name
-        train(experiment)
-        assert Path(path).is_file()
-
-    store = store_of(part(config, "data")["init_args"]["store"])
-    args = ["benchmark", "--config", str(config), f"--data.init_args.store={store}", "--data.init_args.horizon=6"]
-    args += ["--repeats=1", "--device=cpu"]
-    main([*args, "--leads=[1,6]"])
-    folder = Path(asked["output"])
-    assert {"report.md", "report.png", "summary.csv", "results.csv"} <= {path.name for path in folder.iterdir()}
-    models = {*asked["checkpoints"], "Persistence"}
-    assert set(pd.read_csv(folder / "results.csv").model) == models
-    assert set(pd.read_csv(folder / "summary.csv").iloc[:, 0]) == models
-    assert all(name in (folder / "report.md").read_text() for name in models)
-
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        main(args)
-    assert "holds a report already; use --overwrite" in capsys.readouterr().err
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_a_benchmark_without_models_is_the_floor(small_store, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    data = f"{{class_path: TrajectoryDataModule, init_args: {{store: {small_store}, horizon: 6}}}}"
-    main(["benchmark", f"--data={data}", "--output=floor", "--leads=[1,6]", "--repeats=1", "--device=cpu"])
-    assert set(pd.read_csv("floor/results.csv").model) == {"Persistence"}
-
-
 def test_defaults_are_what_the_experiments_rely_on():
     defaults = yaml.safe_load((HERE / "defaults.yaml").read_text())
     callbacks = {
@@ -158,3 +250,155 @@ def test_defaults_are_what_the_experiments_rely_on():
     }
     assert callbacks["ModelCheckpoint"]["monitor"] == callbacks["EarlyStopping"]["monitor"] == "val/mse"
     assert not callbacks["ModelCheckpoint"]["auto_insert_metric_name"]  # a slash in a file name makes a folder
+
+
+# ------------------------------------------------------------------ benchmarks
+
+
+@cache
+def benchmark_of(path: Path) -> SimpleNamespace:
+    """A benchmark's config as the command reads it."""
+    read = parser("benchmark", run)
+    settings = read.instantiate_classes(read.parse_args(["--config", str(path)]))
+    protocols = {
+        name: protocol if isinstance(protocol, Protocol) else Protocol(**vars(protocol))
+        for name, protocol in settings.protocols.items()
+    }
+    return SimpleNamespace(**(settings.as_dict() | {"protocols": protocols}))
+
+
+def experiment_of(checkpoint: str) -> Path:
+    """The experiment that a checkpoint is a run of."""
+    return next(path for path in EXPERIMENTS if path.stem == Path(checkpoint).parts[-3])
+
+
+@pytest.mark.parametrize("config", BENCHMARKS, ids=name_of)
+def test_a_benchmark_asks_for_what_its_recipes_and_experiments_give(config):
+    asked = benchmark_of(config)
+    for name, protocol in asked.protocols.items():
+        protocol.check_name(name)
+        if config not in PUBLISHED:
+            recipe = recipe_of(protocol.store)
+            assert {field.name for field in recipe.process.fields} >= set(asked.fields)
+            assert protocol.n_past + protocol.horizon + max(protocol.starts) <= recipe.frames, name
+            assert (protocol.trajectories or 1) <= recipe.splits.get(protocol.split, 0), name
+            assert ("256x256" in name) == (recipe.process.grid.image_shape == (256, 256)), name
+            assert ("512x512" in name) == (recipe.process.grid.image_shape == (512, 512)), name
+    assert any(protocol.n_past == 10 for protocol in asked.protocols.values())  # with which the cost is measured
+    for name, path in asked.checkpoints.items():
+        experiment = experiment_of(path)
+        assert path == f"runs/{experiment.stem}/checkpoints/best.ckpt"
+        assert model_of(experiment) == name
+        assert part(experiment, "data")["init_args"]["fields"] == asked.fields
+
+
+def test_the_benchmarks_of_the_processes_have_the_same_protocols():
+    of = {path.stem: benchmark_of(path) for path in OF_PROCESSES}
+    usual = {"10->10", "10->50", "10->90", "10->190", "5->95", "5->95 zeros", "10->90 at 256x256"}
+    settings = {field.name for field in fields(Protocol)} - {"store", "trajectories", "note"}
+    for benchmark in of.values():
+        assert all(protocol.trajectories for protocol in benchmark.protocols.values())
+        assert usual <= set(benchmark.protocols)
+        assert any("shifted" in name for name in benchmark.protocols)
+        for name in usual:  # two numbers with one name are comparable
+            own, other = benchmark.protocols[name], of["spinodal"].protocols[name]
+            assert all(getattr(own, setting) == getattr(other, setting) for setting in settings)
+
+
+@pytest.mark.parametrize("config", OF_PROCESSES, ids=name_of)
+def test_a_test_set_differs_from_the_training_in_what_its_protocol_says(config):
+    protocols = benchmark_of(config).protocols
+    trained = protocols["10->90"].store
+    law = vars(recipe_of(trained).process)
+    for name, protocol in protocols.items():
+        if protocol.store == trained:
+            continue
+        recipe, shifted = recipe_of(protocol.store), name.partition("shifted ")[2]
+        assert type(recipe.process) is type(recipe_of(trained).process)
+        assert recipe.seed != recipe_of(trained).seed
+        grid, usual = recipe.process.grid, law["grid"]
+        assert (grid.spacing, grid.coarsen, grid.boundary) == (usual.spacing, usual.coarsen, usual.boundary)
+        # What is not formed at first, or too small for the box, is shown later.
+        free = {"grid", "first_frame", "grains", shifted}
+        for setting, value in law.items():
+            assert setting in free or getattr(recipe.process, setting) == value, (name, setting)
+        if not shifted:
+            boxes = np.prod(grid.shape) / np.prod(usual.shape)  # as many grains in each
+            drawn = dict(recipe_of(trained).draw.ranges)
+            if "grains" in drawn:
+                drawn["grains"] = replace(
+                    drawn["grains"], low=drawn["grains"].low * boxes, high=drawn["grains"].high * boxes
+                )
+            assert getattr(recipe.process, "grains", 0) == law.get("grains", 0) * boxes
+            assert recipe.draw == replace(recipe_of(trained).draw, ranges=drawn)
+            continue
+        low, high = span(protocol.store, shifted)
+        for known in (trained, trained.replace(".zarr", "-paper.zarr")):
+            if known in OURS:
+                least, most = span(known, shifted)
+                assert high < least or low > most, f"{name} is inside the range of {known}"
+        for parameter in set(recipe.draw.ranges) - {shifted}:
+            least, most = span(trained, parameter)
+            low, high = span(protocol.store, parameter)
+            assert least <= low <= high <= most, (name, parameter)
+
+
+@pytest.mark.parametrize("config", PUBLISHED, ids=name_of)
+def test_the_published_samples_are_imported_as_the_config_says(config, tmp_path):
+    asked, command = benchmark_of(config), import_command(config)
+    read = parser("import", import_frames)
+    settings = read.parse_args(command[1:])
+    assert {protocol.store for protocol in asked.protocols.values()} == {settings.output}
+    assert settings.fields == asked.fields
+    if not (REAL / settings.input).is_file():
+        pytest.skip(f"{settings.input} is not in {REAL}")
+    main([*command, f"--input={REAL / settings.input}", f"--output={tmp_path / 'published.zarr'}"])
+    for protocol in asked.protocols.values():
+        changed = Protocol(**(vars(protocol) | {"store": str(tmp_path / "published.zarr")}))
+        assert len(changed.windows(asked.fields)) == 18
+
+
+@pytest.mark.parametrize("config", some(BENCHMARKS, {HERE / "demo" / "benchmark.yaml"}))
+def test_a_benchmark_compares_the_models_that_it_names(config, train, store_of, capsys):
+    asked = yaml.safe_load(config.read_text())
+    for path in asked["checkpoints"].values():
+        if not Path(path).is_file():
+            train(experiment_of(path))
+        assert Path(path).is_file()
+
+    # The names promise other numbers of frames than the small stores have.
+    small = {"horizon": 6, "trajectories": 1, "starts": [0]}
+    protocols = {
+        name.replace("->", " to "): protocol | small | {"store": str(store_of(protocol["store"]))}
+        for name, protocol in asked["protocols"].items()
+    }
+    args = ["benchmark", "--config", str(config), f"--protocols={json.dumps(protocols)}"]
+    args += ["--repeats=1", "--device=cpu", "--leads=[1,6]"]
+    main(args)
+    folder = Path(asked["output"])
+    assert {"report.html", "report.md", "summary.csv", "cost.csv", "table"} <= {path.name for path in folder.iterdir()}
+    summary = pd.read_csv(folder / "summary.csv")
+    assert {*asked["checkpoints"], "Persistence"} <= set(summary.model)
+    assert set(summary.protocol) == set(protocols)
+    assert all(name in (folder / "report.md").read_text() for name in asked["checkpoints"])
+
+    before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
+    capsys.readouterr()
+    changed = {name: protocol | {"horizon": 5} for name, protocol in protocols.items()}
+    with pytest.raises(SystemExit):
+        main([*args, f"--protocols={json.dumps(changed)}"])
+    assert "made with other settings of the protocol or data; use --overwrite" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before
+
+
+def test_a_benchmark_without_models_is_the_floor_and_the_ceiling(small_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    protocols = json.dumps({"4->6": {"store": str(small_store), "n_past": 4, "horizon": 6}})
+    args = [f"--protocols={protocols}", "--output=floor", "--leads=[1,6]", "--repeats=1", "--device=cpu"]
+    main(["benchmark", *args])
+    assert set(pd.read_csv("floor/summary.csv").model) == {"Persistence", "Known physics"}
+
+    made = {path: path.read_bytes() for path in Path("floor").rglob("*") if path.suffix in (".parquet", ".html")}
+    main(["benchmark", *args])  # all is there already
+    main(["benchmark", *args, "--render_only=true"])
+    assert {path: path.read_bytes() for path in made} == made
