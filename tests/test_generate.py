@@ -439,7 +439,7 @@ def _all_end(leader: int) -> bool:
     return not _group(leader)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_and_interrupted_simulations_end_in_the_same_bytes(tmp_path, recipe, microevo, workers):
     store, several = tmp_path / "a.zarr", ["--workers", str(workers)]
     killed = _start(tmp_path, *several)

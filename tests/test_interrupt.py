@@ -48,7 +48,7 @@ def steps(run: Path) -> int:
 
 @pytest.mark.parametrize(
     ("stop", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)],
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
     ids=["ctrl-c", "term", "kill"],
 )
 def test_a_stopped_training_goes_on(tmp_path, small_store, microevo, stop, code):
@@ -82,7 +82,10 @@ def test_a_stopped_training_goes_on(tmp_path, small_store, microevo, stop, code)
     assert steps(tmp_path / "run") == done + 12
 
 
-@pytest.mark.parametrize(("model", "settings"), [("FCN", {"drop_path": 0.2}), ("ConvLSTM", {"sampling_steps": 20})])
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [("FCN", {"drop_path": 0.2}), pytest.param("ConvLSTM", {"sampling_steps": 20}, marks=pytest.mark.slow)],
+)
 def test_a_training_resumed_at_the_end_of_an_epoch_is_exact(tmp_path, small_store, microevo, model, settings):
     # Nothing in the settings may depend on the planned length, which is not the same for the first part.
     tiny = config(tmp_path, small_store, model, schedule="constant", **settings)
