@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from microevo.benchmark.known_physics import Physics
 from microevo.data import TrajectoryStore
 from microevo.metrics import (
@@ -63,8 +65,7 @@ class PhysicalQuantities:
                 process = self._process(trajectories)
                 energy = image_free_energy(process) if process is not None else None
                 threshold = process.middle if isinstance(process, SpinodalDecomposition) else 0.5
-                composition = self.store.attributes.get("statistics", {}).get(self.store.fields[0], {}).get("mean", 1.0)
-                below = composition >= threshold  # particles are the minority
+                below = _mean_composition(self.store) >= threshold  # particles are the minority
                 return (
                     *spinodal_quantities(
                         (height, width), periodic=periodic, threshold=threshold, below=below, energy=energy
@@ -86,3 +87,9 @@ class PhysicalQuantities:
         physics = Physics(self.store)
         process = physics.drawn(physics.process, trajectories)
         return process if isinstance(process, SpinodalDecomposition | RegularSolution) else None
+
+
+def _mean_composition(store: TrajectoryStore) -> float:
+    """Over all trajectories, so that it is the same for every batch."""
+    first = store.fields[:1]
+    return float(np.mean([store.read(i, 0, 1, first).mean() for i in range(len(store))]))

@@ -256,7 +256,7 @@ def _cost(cost: pd.DataFrame) -> list[str]:
     there = {name: title for name, title in COSTS.items() if name in cost and cost[name].notna().any()}
     lines = ["| model | " + " | ".join(there.values()) + " |", "|---|" + "---:|" * len(there)]
     for _, row in cost.iterrows():
-        lines.append(f"| {row['model']} | " + " | ".join(_number(name, row[name]) for name in there) + " |")
+        lines.append(f"| {row['model']} | " + " | ".join(_number(name, float(row[name])) for name in there) + " |")
     devices = " and ".join(map(str, cost["device"].unique()))
     return ["\n".join(lines), f"Measured on {devices}, the models taking turns; medians."]
 

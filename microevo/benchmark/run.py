@@ -117,6 +117,7 @@ def run(
     )
     if overwrite and (folder / ABOUT).exists():
         shutil.rmtree(folder)
+    timed = _cost_protocol(evaluation, cost_protocol) if repeats else ""
     evaluation.begin()
     settings = {
         "command": command,
@@ -130,7 +131,6 @@ def run(
     devices = _devices(device, processes)
     evaluation.run(devices)
     if repeats and (results.cost.empty or set(results.cost["model"]) != set(_timed(entries))):
-        timed = _cost_protocol(evaluation, cost_protocol)
         results.write_cost(_measure(evaluation, timed, devices[0], repeats, warmup).assign(protocol=timed))
     return _render(results, leads, logger)
 
