@@ -469,6 +469,8 @@ def test_on_a_phone(tmp_path, look, scheme):
         write_page(results, [1, 2, 3, 4]), viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True
     )
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.evaluate("document.querySelector('#metric').append(new Option('a long name '.repeat(9)))")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
     for summary in page.locator("summary").all()[1:]:
         summary.click()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
