@@ -48,7 +48,7 @@ class Case:
     middle = 0.5
 
     def law(
-        self, precision: Literal["float32", "float64"] = "float64", tolerance: float = 3e-4
+        self, precision: Literal["float32", "float64"] = "float64", tolerance: float = 1e-3
     ) -> SpinodalDecomposition:
         """The case as a process of microevo, whose first frame is at time 1."""
         return SpinodalDecomposition(

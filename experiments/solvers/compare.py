@@ -21,9 +21,9 @@ def contenders(case: Case, large_batch: int | None) -> list[Solver]:
         large_batch: One more batch size for ours.
     """
     batches = [1, 8] + ([large_batch] if large_batch else [])
-    solvers: list[Solver] = [Ours(case, "float32", batch, 3e-4) for batch in batches]
-    solvers += [Ours(case, "float32", 8, tolerance) for tolerance in (1e-3, 1e-4)]
-    solvers += [Ours(case, "float64", batch, 3e-4) for batch in batches]
+    solvers: list[Solver] = [Ours(case, "float32", batch, 1e-3) for batch in batches]
+    solvers += [Ours(case, "float32", 8, tolerance) for tolerance in (3e-3, 3e-4)]
+    solvers += [Ours(case, "float64", batch, 1e-3) for batch in batches]
     solvers += [Exponax(case, precision, batch, 0.2) for precision in ("float32", "float64") for batch in (1, 8)]
     solvers += [Exponax(case, "float32", 8, dt) for dt in (0.5, 0.1)]
     solvers += [SemiImplicitEuler(case, "float64", 1, dt) for dt in (0.1, 0.01)]
@@ -36,8 +36,8 @@ def contenders(case: Case, large_batch: int | None) -> list[Solver]:
 def quick_contenders(case: Case) -> list[Solver]:
     """Few settings, and no peer that compiles for long."""
     return [
-        Ours(case, "float32", 1, 3e-4),
-        Ours(case, "float32", 2, 3e-4),
+        Ours(case, "float32", 1, 1e-3),
+        Ours(case, "float32", 2, 1e-3),
         Exponax(case, "float32", 1, 0.2),
         SemiImplicitEuler(case, "float64", 1, 0.1),
         FiPy(case, "float64", 1, 0.2, until=1.0),

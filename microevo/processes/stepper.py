@@ -16,7 +16,8 @@ from torch import Tensor
 from microevo.processes.spectral_state import SpectralState
 
 STEPS = 4  # equal steps between two estimates of the error
-ENERGY_EVERY = 25  # blocks between two looks at the energy, besides those at asked times
+ENERGY_EVERY = 25  # blocks after which the energy is looked at
+ENERGY_PAUSE = 5  # blocks after a look in which an asked time needs none: frames may lie closer than steps are long
 SHORTEST, LONGEST = 0.5, 2.0  # a step relative to the one before; BDF2 is stable below 2.41
 ERROR_PER_BEND = 6.0  # errors of coarsening fields are that many times the second difference of a step
 MAX_REJECTIONS = 30  # halvings of a step before giving up
@@ -123,6 +124,7 @@ class SpectralBDF2(Stepper):
         self.step = np.broadcast_to(self.first_step.numpy(), n).astype(float)  # what the error control asks for
         self.last = np.full(n, np.inf)  # the step just taken; an infinite one makes the next of first order
         self.blocks = np.zeros(n, dtype=int)
+        self.seen = np.zeros_like(self.blocks)  # of them, when the energy was looked at last
         self.steps_taken = np.zeros(n, dtype=int)
         self.rejections = np.zeros(n, dtype=int)
         self.developed = np.zeros(n)  # `|u - mean|` of the slow modes, relative to a developed field
@@ -172,7 +174,8 @@ class SpectralBDF2(Stepper):
             state.advance(steps[own], self.first[own], self.rest[own], sums[own])
         error = self._errors(sums, np.where(steps > 1, 1.0, ratio))
 
-        due = active & (ending | ((self.blocks + 1) % ENERGY_EVERY == 0))
+        unseen = self.blocks + 1 - self.seen
+        due = active & ((unseen >= ENERGY_EVERY) | (ending & (unseen >= ENERGY_PAUSE)))
         energy = self._energies(due)
         wrong = active & ~(error <= 4 * self.tolerance)  # so that NaN is wrong
         wrong |= due & ~(energy <= self.lowest + self.energy_rise * np.abs(self.lowest))
@@ -188,6 +191,7 @@ class SpectralBDF2(Stepper):
         self.rejections[good] = 0
         self.developed[good] = np.sqrt(sums[good, 2]) / self.largest
         self.lowest[good & due] = energy[good & due]
+        self.seen[good & due] = self.blocks[good & due]
         self._adapt(good, error, size)
         self.step[wrong] = size[wrong] / 2
 
