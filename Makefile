@@ -28,7 +28,7 @@ demo: .venv/installed ## Simulate, train three models, compare them (CPU, under 
 	$(RUN) test --config experiments/demo/demo-fcn.yaml --ckpt_path best
 	$(RUN) predict --config experiments/demo/demo-fcn.yaml --ckpt_path best
 	$(RUN) benchmark --config experiments/demo/benchmark.yaml --overwrite
-	@echo "pictures:   results/demo/report.png, data/demo.png, runs/demo-fcn/*.png and *.gif"
+	@echo "look at:    results/demo/report.html, data/demo.png, runs/demo-fcn/*.png and *.gif"
 	@echo "try next:   your own frames (README, 'Your own data'), or the paper's network on a GPU:"
 	@echo "            .venv/bin/python -m microevo simulate --config data/recipes/spinodal.yaml"
 	@echo "            .venv/bin/python -m microevo fit --config experiments/spinodal-fcn.yaml"
