@@ -16,7 +16,7 @@ from torch import Tensor
 from microevo.processes import GrainGrowth, Grid, StepError, simulate, trajectory_generator
 from microevo.processes.grain_stepper import GrainStepper
 from microevo.processes.prescribed import PrescribedBDF
-from microevo.processes.transform import RealModes
+from microevo.processes.transform import modes_of
 
 SLOW = pytest.mark.slow
 CURVATURE = "motion by curvature, Allen & Cahn (1979)"
@@ -169,7 +169,7 @@ def test_a_sphere_shrinks_by_curvature(figure: Figure) -> None:
         others = squares.sum(dim=1, keepdim=True) - squares
         out.copy_(k * lap + eta * (1 - squares - 2 * gamma * others))
 
-    eigenvalues = RealModes(grid).eigenvalues()
+    eigenvalues = modes_of(grid).second_differences()
     stabiliser = 1 + k * sum((value * (1 + value / 12) for value in eigenvalues), torch.zeros(()))
     stepper = PrescribedBDF(
         grid=grid,

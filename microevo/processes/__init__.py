@@ -7,8 +7,9 @@ from microevo.processes.initial import uniform_noise
 from microevo.processes.plane_wave import PlaneWave
 from microevo.processes.process import Field, Process, rebuild, rollout, simulate, trajectory_generator
 from microevo.processes.regular_solution import RegularSolution
+from microevo.processes.spectral import SpectralBDF2
 from microevo.processes.spinodal import SpinodalDecomposition
-from microevo.processes.stepper import SpectralBDF2, StepError, Stepper
+from microevo.processes.stepper import StepError, Stepper
 
 __all__ = [
     "DendriticSolidification",

@@ -12,7 +12,7 @@ from torch import Tensor
 from microevo.processes.grid import Grid
 from microevo.processes.process import Field, Process
 from microevo.processes.stepper import StepError, Stepper
-from microevo.processes.transform import RealModes
+from microevo.processes.transform import modes_of
 
 SAFETY = 0.5  # of the stability limits; nearer to them nothing looks broken, but a fifth of the solid is missing
 CELLS_PER_INTERFACE = 2.0  # of the 10-90 % width; the published parameters have 2.07
@@ -55,8 +55,8 @@ class DendriticSolidification(Process):
         alpha: Largest driving force, below 1 (above, phi would leave the double well).
         gamma: Steepness of the driving force in T.
         seed_radius: Radius of the solid at time 0, in the middle of the grid [l0].
-        heat: Scheme of the heat equation, `explicit` or `implicit` (in Fourier modes, as costly per step, or between
-            walls in cosine modes, half as much again; stable for any `dt`). The other equation is explicit.
+        heat: Scheme of the heat equation, `explicit` or `implicit` (in the modes of the grid, a step costs half as much
+            again; stable for any `dt`). The other equation is explicit.
         dt: Longest time step; shortened evenly to meet the frames [t0].
     """
 
@@ -210,12 +210,12 @@ class DendriteStepper(Stepper):
 
     # ---------------------------------------------------------------- public
 
-    def start(self, u0: Float[Tensor, "n 2 y x"]) -> None:
-        """Begin at time 0 with `u0`."""
+    def start(self, u0: Float[Tensor, "n 2 y x"], time: float = 0.0) -> None:
+        """Begin with `u0`, phase and temperature at `time`."""
         count, _, height, width = u0.shape
         together = 1 if u0.device.type == "cpu" else count
         shape = (together, height, width)
-        self.time = 0.0
+        self.time = time
         self.lanes = [self._lane(u0, first, shape) for first in range(0, count, together)]
         self.eps2 = Rimmed(shape, u0, walls=self.walls)
         self.cross_x, self.cross_y = (Rimmed(shape, u0, walls=self.walls, odd=True) for _ in range(2))
@@ -223,14 +223,10 @@ class DendriteStepper(Stepper):
         self.change = u0.new_empty(shape)
         self.face_x = [u0.new_empty(together, height, width + 1) for _ in range(2)]
         self.face_y = [u0.new_empty(together, height + 1, width) for _ in range(2)]
+        self.modes = modes_of(self.law.grid)
         # Of the five-point stencil, not k^2: both schemes then differ in time only.
-        if self.walls:
-            self.modes = RealModes(self.law.grid, u0.device, u0.dtype)
-            rows, columns = self.modes.eigenvalues()
-            self.stencil = (rows + columns).to(u0.device)
-        else:
-            waves = [2 - 2 * torch.cos(2 * math.pi * torch.arange(n, dtype=torch.float64) / n) for n in (height, width)]
-            self.stencil = (waves[0][:, None] + waves[1][: width // 2 + 1]).to(u0.device) / self.law.grid.spacing**2
+        rows, columns = self.modes.second_differences()
+        self.stencil = (rows + columns).to(u0.device)
 
     def advance(self, time: float) -> None:
         """Integrate to exactly `time`."""
@@ -355,9 +351,7 @@ class DendriteStepper(Stepper):
 
     def _smoothed(self, heat: Float[Tensor, "n y x"]) -> Float[Tensor, "n y x"]:
         """What the implicit scheme adds."""
-        if self.walls:
-            return self.modes.inverse(self.modes.forward(heat[:, None]).mul_(self.smoother))[:, 0]
-        return torch.fft.irfft2(torch.fft.rfft2(heat).mul_(self.smoother), s=heat.shape[1:])
+        return self.modes.inverse(self.modes.forward(heat[:, None]).mul_(self.smoother))[:, 0]
 
     def _check(self, lane: Lane, time: float, dt: float) -> None:
         finite = torch.isfinite(lane.phi.cells.sum(dim=(1, 2)) + lane.heat.cells.sum(dim=(1, 2)))

@@ -57,13 +57,13 @@ class GrainStepper(Stepper):
 
     # ---------------------------------------------------------------- public
 
-    def start(self, u0: Float[Tensor, "n 2 H W"]) -> None:
-        """Begin at time 0 with order parameters 1 inside the grains whose numbers `u0` holds, and 0 outside."""
-        self.time, self.device = 0.0, u0.device
+    def start(self, u0: Float[Tensor, "n 2 H W"], time: float = 0.0) -> None:
+        """Begin at `time` with order parameters 1 inside the grains whose numbers `u0` holds, and 0 outside."""
+        self.time, self.device = time, u0.device
         numbers = u0[:, 1].cpu().double()
         for lane, ids in enumerate(numbers):
             if not bool((ids.isfinite() & (ids >= 0) & (ids == ids.round())).all()):
-                raise StepError(lane, "at time 0 a grain number is not finite, or not one of 0, 1, 2, ...")
+                raise StepError(lane, f"at time {time:g} a grain number is not finite, or not one of 0, 1, 2, ...")
         dtype = np.dtype(str(self.dtype).removeprefix("torch."))
         length = math.sqrt(8 * self.k)
         self.lanes = [

@@ -1,6 +1,5 @@
 """The grid that a process is solved on, and the coarser image that is saved."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,21 +71,3 @@ class Grid:
                 place = torch.minimum(place, 2 * cells - 1 - place)
             source = cells * source[..., None] + place
         return source.flatten()
-
-    def wavenumbers_squared(self) -> Float[Tensor, "*modes"]:
-        """`|k|^2` of each mode in the layout of `torch.fft.rfftn`, in float64 [l0^-2]; periodic grids only."""
-        axes = [2 * math.pi * torch.fft.fftfreq(n, self.spacing, dtype=torch.float64) for n in self.shape[:-1]]
-        axes.append(2 * math.pi * torch.fft.rfftfreq(self.shape[-1], self.spacing, dtype=torch.float64))
-        total = torch.zeros((), dtype=torch.float64)
-        for position, k in enumerate(axes):
-            total = total + (k**2).reshape(-1, *(1,) * (len(axes) - 1 - position))
-        return total
-
-    def mode_weights(self) -> Float[Tensor, " modes"]:
-        """How many modes of the full transform each one of `rfftn`'s last axis stands for (Parseval), float64."""
-        cells = self.shape[-1]
-        weights = torch.full((cells // 2 + 1,), 2.0, dtype=torch.float64)
-        weights[0] = 1
-        if cells % 2 == 0:
-            weights[-1] = 1
-        return weights

@@ -135,10 +135,10 @@ class TurningWave(Stepper):
     def __init__(self, omega: Float[Tensor, "#n 1 1"], alpha: Float[Tensor, "#n 1 1"]) -> None:
         self.omega, self.alpha = omega, alpha
 
-    def start(self, u0: Float[Tensor, "n 2 y x"]) -> None:
-        """Begin at time 0 with `u0`."""
+    def start(self, u0: Float[Tensor, "n 2 y x"], time: float = 0.0) -> None:
+        """Begin with `u0`, the wave at `time`."""
         self.first = u0.clone()
-        self.time = 0.0
+        self.begin = self.time = time
 
     def advance(self, time: float) -> None:
         """Go to exactly `time`, which may also lie in the past."""
@@ -152,8 +152,9 @@ class TurningWave(Stepper):
     @property
     def u(self) -> Float[Tensor, "n 2 y x"]:
         """The fields at the present time."""
-        turn = torch.remainder(self.omega * self.time, 2 * math.pi)  # in float64: float32 would lose the phase
-        decay = torch.exp(-self.alpha * self.time)
+        passed = self.time - self.begin
+        turn = torch.remainder(self.omega * passed, 2 * math.pi)  # in float64: float32 would lose the phase
+        decay = torch.exp(-self.alpha * passed)
         cos, sin = ((decay * part).to(self.first) for part in (torch.cos(turn), torch.sin(turn)))
         wave, quadrature = self.first[:, 0] - 0.5, self.first[:, 1]
         return torch.stack([0.5 + cos * wave - sin * quadrature, sin * wave + cos * quadrature], dim=1)

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
 from microevo.processes.stepper import StepError, Stepper
-from microevo.processes.transform import RealModes
+from microevo.processes.transform import modes_of
 
 MAX_HALVINGS = 4  # of a step of first order that leaves the bounds
 
@@ -29,7 +30,7 @@ class PrescribedBDF(Stepper):
     Args:
         grid: Where the fields live.
         rate: Writes `E` of the field that comes first into the one that comes second.
-        stabiliser: `S` of each mode (batch or 1, 1, modes of `RealModes`), float64 [1/t0].
+        stabiliser: `S` of each mode (batch or 1, 1, modes of the grid), float64 [1/t0].
         order: Of the scheme in time.
         schedule: Pairs of a time and the step until then, in order; the last time is infinite [t0].
         bounds: What the field must not leave.
@@ -50,20 +51,25 @@ class PrescribedBDF(Stepper):
 
     # ---------------------------------------------------------------- public
 
-    def start(self, u0: Float[Tensor, "n C *cells"]) -> None:
-        """Begin at time 0 with `u0`."""
-        self.modes = RealModes(self.grid, u0.device, u0.dtype)
+    def start(self, u0: Float[Tensor, "n C *cells"], time: float = 0.0) -> None:
+        """Begin with `u0` at a time of the schedule."""
+        self.modes = modes_of(self.grid)
         # A late step adds less than float32 resolves.
         self.total = u0.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
         self.before = torch.empty_like(self.total)
         self.field = u0.clone(memory_format=torch.contiguous_format)
-        self.rates = [torch.empty_like(self.field) for _ in range(2)]
-        self.increment = torch.zeros_like(self.modes.forward(_paired(self.field)))
-        self.coefficients = [torch.empty_like(self.increment[: len(self.stabiliser)]) for _ in range(2)]
+        self.slope = torch.empty_like(self.field)
+        self.increment = u0.new_zeros(*u0.shape[:2], *self.modes.shape)
+        self.drives = [torch.zeros_like(self.increment) for _ in range(2)]
+        self.coefficients = [self.increment.new_empty(self.stabiliser.shape) for _ in range(2)]
         self.key = (math.nan, math.nan)
         self.last = math.inf  # the step just taken; an infinite one makes the next of first order
-        self.time = 0.0
+        self.time = time
         self.steps_taken = 0
+        if u0.is_cpu:
+            from microevo.processes import prescribed_kernel  # numba takes its time to import
+
+            self.kernel = prescribed_kernel
         wrong = self._outside()
         if wrong is not None:
             raise self._failure(wrong, 0.0)
@@ -99,25 +105,39 @@ class PrescribedBDF(Stepper):
         """One step, in which only `lanes`, all unless given, must stay within bounds."""
         r = dt / self.last if self.order == 2 else 0.0
         self._prepare(dt, r)
-        now, before = self.rates
-        self.rate(self.field, now)
-        drive = before.mul_(-r / (1 + r)).add_(now) if r else now
-        modes = self.modes.forward(_paired(drive)).mul_(self.coefficients[0])
-        if r:
-            modes.addcmul_(self.coefficients[1], self.increment)
-        self.increment = modes
-        torch.add(self.total, self.modes.inverse(modes)[: len(self.total)], out=self.before)
+        self.rate(self.field, self.slope)
+        self.drives = [self.modes.forward(self.slope), self.drives[0]]
+        self._combine(r / (1 + r))
+        wrong = self._add(self.modes.inverse(self.increment))
         self.total, self.before = self.before, self.total
-        self.field.copy_(self.total)
-        self.rates = [before, now]
         self.last = dt
-        wrong = self._outside()
         if wrong is not None and lanes is not None:
             wrong = wrong & lanes
         if wrong is not None and wrong.any():
             if self.order == 2 or halvings == MAX_HALVINGS:
                 raise self._failure(wrong, dt)
             self._repeat(wrong, dt / 2, halvings + 1)
+
+    def _combine(self, share: float) -> None:
+        """Make the increment of `E - share E-` and of the increment before."""
+        if self.field.is_cpu:
+            arrays = [values.flatten(2).numpy() for values in (*self.drives, self.increment, *self.coefficients)]
+            self.kernel.combine(*arrays, arrays[0].dtype.type(share))
+        else:
+            drive, drive_before = self.drives
+            of_drive, of_increment = self.coefficients
+            combine(drive, drive_before, self.increment, of_drive, of_increment, share)
+
+    def _add(self, increment: Float[Tensor, "n C *cells"]) -> Bool[Tensor, " n"] | None:
+        """Write the field and its increment to `before`, and look which trajectories then are out of bounds."""
+        if self.field.is_cpu:
+            arrays = [array.flatten(1).numpy() for array in (self.total, increment, self.before, self.field)]
+            outside = np.empty(len(increment), dtype=np.int64)
+            self.kernel.add(*arrays, *self.bounds, outside)
+            return torch.from_numpy(outside > 0) if outside.any() else None
+        torch.add(self.total, increment, out=self.before)
+        self.field.copy_(self.before)
+        return self._outside()
 
     def _repeat(self, lanes: Tensor, dt: float, halvings: int) -> None:
         """Take the last step again in two halves; `lanes` keep the result, the others what they had."""
@@ -161,6 +181,13 @@ class PrescribedBDF(Stepper):
         )
 
 
-def _paired(u: Tensor) -> Tensor:
-    """A single field twice: transforms of a batch of one round otherwise than those of several."""
-    return u.repeat(2, *(1,) * (u.ndim - 1)) if len(u) == 1 else u
+def combine(
+    drive: Float[Tensor, "n C *modes"],
+    drive_before: Float[Tensor, "n C *modes"],
+    increment: Float[Tensor, "n C *modes"],
+    of_drive: Float[Tensor, "#n #C *modes"],
+    of_increment: Float[Tensor, "#n #C *modes"],
+    share: float,
+) -> None:
+    """What `prescribed_kernel.combine` computes, as tensor operations for any device."""
+    increment.mul_(of_increment).add_(of_drive * torch.sub(drive, drive_before, alpha=share))

@@ -13,10 +13,10 @@ from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
 from microevo.processes.prescribed import PrescribedBDF
 from microevo.processes.process import Field, Process
-from microevo.processes.transform import RealModes
+from microevo.processes.regular_flow import DILUTE, RegularFlow
+from microevo.processes.transform import modes_of
 
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
-DILUTE = 1e-5  # of the logarithm and the mobility, which see nothing more dilute
 BOUNDS = (-0.01, 1.01)  # of c; a solution that leaves them is no longer one
 ACCURATE_LIMIT = 0.15  # longest step of the second-order scheme [kappa / diffusivity]
 # Time until which a step holds, and that step in units of the late one.
@@ -137,6 +137,9 @@ class RegularSolution(Process):
         omega = self._flat(self.omega)[:, None]
         return _free_energy_density(c, omega) - _free_energy_density(low[:, None], omega)
 
+    def _flow(self) -> RegularFlow:
+        return RegularFlow(self.grid, self.omega, self.kappa, self.diffusivity)
+
     def _flat(self, value: float | Tensor) -> Tensor:
         return torch.as_tensor(value, dtype=torch.float64).flatten()
 
@@ -144,7 +147,7 @@ class RegularSolution(Process):
 
     def chemical_potential(self, u: Float[Tensor, "n 1 *cells"]) -> Float[Tensor, "n 1 *cells"]:
         """`mu` of each cell, as the solver sees it [kT]."""
-        return _Flow(self).potential(u)
+        return self._flow().potential(u)
 
     def free_energy(self, u: Float[Tensor, "n 1 *cells"]) -> Float[Tensor, " n"]:
         """Integral of the free energy density `Omega c(1-c) + c ln c + (1-c) ln(1-c) + kappa/2 |grad c|^2` [kT px^d]."""
@@ -167,7 +170,7 @@ class RegularSolution(Process):
 
     def stepper(self) -> PrescribedBDF:
         """Stabilised by half the diffusivity and a quarter of the largest mobility times kappa (half of it at first order)."""
-        eigenvalues = RealModes(self.grid).eigenvalues()
+        eigenvalues = modes_of(self.grid).second_differences()
         zero = torch.zeros((), dtype=torch.float64)
         k2 = sum(eigenvalues, zero)
         k4 = sum((k * (1 + k * self.grid.spacing**2 / 12) for k in eigenvalues), zero)
@@ -177,7 +180,7 @@ class RegularSolution(Process):
         second = self.scheme == "accurate"
         return PrescribedBDF(
             grid=self.grid,
-            rate=_Flow(self).rate,
+            rate=self._flow().rate,
             stabiliser=diffusivity * k2 * (1 / 2 + kappa * k4 * (1 / 4 if second else 1 / 8)),
             order=2 if second else 1,
             schedule=[(until, self.longest_step * part) for until, part in (ACCURATE if second else CHEAP)],
@@ -189,79 +192,3 @@ def _free_energy_density(c: Tensor, omega: Tensor) -> Tensor:
     """Without the gradient term [kT]."""
     inside = c.clamp(DILUTE, 1 - DILUTE)
     return omega * c * (1 - c) + torch.xlogy(inside, inside) + torch.xlogy(1 - inside, 1 - inside)
-
-
-class _Flow:
-    """Finite-volume right-hand side, in buffers of its own.
-
-    The field is laid out with three ghost cells on every side as one long row per trajectory, in which the neighbour
-    along an axis is a shift by its stride: every operation then runs over contiguous memory, and what it leaves in the
-    ghost cells is never used. The logarithm is kept although `c(1-c) grad ln(c/(1-c)) = grad c`: without it a uniform mu
-    is no equilibrium of the grid.
-    """
-
-    GHOSTS = 3  # two for the Laplacian of 4th order, one for the flux
-
-    def __init__(self, law: RegularSolution) -> None:
-        self.grid = law.grid
-        self.omega, self.kappa, self.diffusivity = (
-            torch.as_tensor(value, dtype=torch.float64).reshape(-1, 1)
-            for value in (law.omega, law.kappa, law.diffusivity)
-        )
-        self.padded = tuple(cells + 2 * self.GHOSTS for cells in law.grid.shape)
-        self.strides = [math.prod(self.padded[axis + 1 :]) for axis in range(len(self.padded))]
-        self.cells = (slice(None), None, *(slice(self.GHOSTS, -self.GHOSTS) for _ in self.padded))
-        self.buffers = torch.empty(5, 0, 0)
-
-    def potential(self, c: Float[Tensor, "n 1 *cells"]) -> Float[Tensor, "n 1 *cells"]:
-        """`mu` of each cell."""
-        self._fill(c)
-        return self.mu.view(-1, *self.padded)[self.cells] + self.omega.to(c).reshape(-1, *(1,) * (c.ndim - 1))
-
-    def rate(self, c: Float[Tensor, "n 1 *cells"], out: Float[Tensor, "n 1 *cells"]) -> None:
-        """Write the divergence of `D a(1-a) grad mu` to `out`; on a face `a` is the mean of its two cells."""
-        self._fill(c)
-        a = self.c.clamp_(DILUTE, 1 - DILUTE).sub_(0.5)
-        begin, end = 2 * self.strides[0], a.shape[1] - 2 * self.strides[0]
-        for axis, stride in enumerate(self.strides):
-            left, right = slice(begin, end - stride), slice(begin + stride, end)
-            # 4 a(1-a) = 1 - (sum of the cells' c - 1/2)^2
-            mobility = torch.add(a[:, left], a[:, right], out=self.one[:, left]).square_()
-            step = torch.sub(self.mu[:, right], self.mu[:, left], out=self.two[:, left])
-            torch.addcmul(step, step, mobility, value=-1, out=self.one[:, left])
-            inflow, outflow = self.one[:, begin + stride : end - stride], self.one[:, begin : end - 2 * stride]
-            divergence = self.sum[:, begin + stride : end - stride]
-            if axis == 0:
-                torch.sub(inflow, outflow, out=divergence)
-            else:
-                divergence.add_(inflow).sub_(outflow)
-        torch.mul(self.sum.view(-1, *self.padded)[self.cells], self.quarter_d, out=out)
-
-    def _fill(self, c: Tensor) -> None:
-        """`c` with its ghosts, and `mu` less Omega where it has two neighbours on every side."""
-        if self.buffers.shape[1] != len(c) or self.buffers.dtype != c.dtype or self.buffers.device != c.device:
-            self._allocate(c)
-        torch.gather(c.flatten(1), 1, self.source, out=self.c)
-        begin, end = 2 * self.strides[0], self.c.shape[1] - 2 * self.strides[0]
-        inside = slice(begin, end)
-        near, far, pair, mu = self.sum[:, inside], self.one[:, inside], self.two[:, inside], self.mu[:, inside]
-        near.zero_()
-        far.zero_()
-        for stride in self.strides:
-            for total, apart in ((near, stride), (far, 2 * stride)):
-                before, after = slice(begin - apart, end - apart), slice(begin + apart, end + apart)
-                total.add_(torch.add(self.c[:, before], self.c[:, after], out=pair))
-        # Of the whole buffer, since the logarithm of memory with gaps is another one in the last bit.
-        torch.logit(self.c, DILUTE, out=self.mu)
-        mu.addcmul_(self.of_c, self.c[:, inside]).addcmul_(self.of_far, far.add_(near, alpha=-16))
-
-    def _allocate(self, c: Tensor) -> None:
-        rows = (len(c), math.prod(self.padded))
-        self.buffers = torch.zeros((5, *rows), dtype=c.dtype, device=c.device)
-        self.c, self.mu, self.sum, self.one, self.two = self.buffers
-        self.source = self.grid.ghosts(self.GHOSTS).to(c.device).expand(rows)
-        # -kappa lap c = kappa/(12 h^2) (30 d c - 16 nearest + next), in d dimensions.
-        of_far = self.kappa / (12 * self.grid.spacing**2)
-        self.of_far = of_far.to(c)
-        self.of_c = (30 * len(self.padded) * of_far - 2 * self.omega).to(c)
-        self.quarter_d = (self.diffusivity / (4 * self.grid.spacing**2)).reshape(-1, *(1,) * (c.ndim - 1)).to(c)

@@ -1,9 +1,8 @@
 """Compiled loops of the spectral integrator: in each step one pass over the modes and one over the cells.
 
-A mode's two parts obey the same real equation, so that modes are held as twice as many real numbers, which fill the
-processor's vectors. Sums have a fixed order within a trajectory and cross none: the same machine gives the same bytes in
-any batch. Nothing is cached on disk: a kernel compiles in about half a second. `no_type_check` keeps the shape checks of
-tests, which cannot be compiled, away from the kernels.
+Modes are held as real numbers, which fill the processor's vectors. Sums have a fixed order within a trajectory and cross
+none: the same machine gives the same bytes in any batch. Nothing is cached on disk: a kernel compiles in about half a
+second. `no_type_check` keeps the shape checks of tests, which cannot be compiled, away from the kernels.
 """
 
 from typing import no_type_check
@@ -24,12 +23,12 @@ def bdf2(moving, numbers, modes, change, linear, explicit, memory, weights, term
     Args:
         moving: Which trajectories take the step (n).
         numbers: Size, its ratio to that of the step before, and `A` (n, 3).
-        modes: The field's modes `u` (n, C, rows, 2 columns), replaced by those after the step.
+        modes: The field's modes `u` (n, C, rows, columns), replaced by those after the step.
         change: What the step before has added to them, likewise replaced.
-        linear: `L` of each mode, twice in a row (n or 1, C or 1, rows, 2 columns).
+        linear: `L` of each mode (n or 1, C or 1, rows, columns).
         explicit: `P`, likewise.
         memory: How long errors matter (n or 1).
-        weights: How many modes each column stands for, twice in a row; in the first row, and in the others (2, 2 columns).
+        weights: Of the squares in each column; in the first row, and in the others (2, columns).
         terms: Modes `G` of the nonlinear terms, shaped as `modes`.
         terms_before: Those of the step before.
         sums: Receives the squares of the second difference, and, with the weights `1 / (1 + L memory)`, those of the second
@@ -81,3 +80,31 @@ def double_well(y, out, height, root):
     """Slope of a quartic double well, `height y (y^2 - root)`; all of one type, in which it computes."""
     for i in range(len(y)):
         out[i] = height * y[i] * (y[i] * y[i] - root)
+
+
+@njit(fastmath=FAST, error_model="numpy", nogil=True)
+@no_type_check
+def double_well_energy(y, modes, root, slopes, sums):
+    """What the energy of a quartic double well is made of.
+
+    Args:
+        y: Fields (n, rows, columns).
+        modes: Their modes (n, rows, columns).
+        root: Square of the wells' `y`.
+        slopes: What to multiply squared modes by, so that they sum up to the squared gradient (rows, columns).
+        sums: Receives the sums of `(y^2 - root)^2` and of the squared gradient (n, 2), float64.
+    """
+    for lane in range(len(y)):
+        well = slope = 0.0
+        for row in range(y.shape[1]):
+            values, own = y[lane, row], root - root
+            for x in range(len(values)):
+                depth = values[x] * values[x] - root
+                own += depth * depth
+            well += own
+        for row in range(modes.shape[1]):
+            values, own, factors = modes[lane, row], root - root, slopes[row]
+            for m in range(len(values)):
+                own += factors[m] * values[m] * values[m]
+            slope += own
+        sums[lane, 0], sums[lane, 1] = well, slope

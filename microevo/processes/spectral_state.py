@@ -1,6 +1,5 @@
 """Fields with their recent past in Fourier space, and the step that carries them on."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -8,19 +7,20 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from microevo.processes.transform import Modes
+
 
 class SpectralState:
     """Trajectories that step together, few enough to stay in the cache. The scheme is `SpectralBDF2`'s.
 
-    A mode is held as two real numbers side by side, in arrays (n, C, rows, 2 columns). On the CPU a step is one compiled
-    pass over them and the two transforms.
+    On the CPU a step is one compiled pass over the modes and the two transforms.
 
     Args:
         field: The fields at the beginning.
+        basis: The modes in which they step.
         linear: `L` of each mode (n or 1, C or 1, modes), float64 [1/t0].
         explicit: `P` of each mode, likewise.
         nonlinear: Writes the function of the field that comes first, whose transform is `G`, into the one that comes second.
-        weights: How many modes each one of the last axis stands for.
         memory: How long errors matter, for each trajectory or one for all [t0].
     """
 
@@ -28,33 +28,29 @@ class SpectralState:
         self,
         field: Float[Tensor, "n C *cells"],
         *,
+        basis: Modes,
         linear: Float[Tensor, "#n #C *modes"],
         explicit: Float[Tensor, "#n #C *modes"],
         nonlinear: Callable[[Tensor, Tensor], None],
-        weights: Float[Tensor, " last"],
         memory: Float[Tensor, " #n"],
     ) -> None:
-        self.field, self.nonlinear = field, nonlinear
-        self.shape, self.axes = field.shape[2:], tuple(range(2, field.ndim))
-        spectrum = torch.fft.rfftn(field, dim=self.axes)
-        self.rows = math.prod(spectrum.shape[2:-1]), 2 * spectrum.shape[-1]
-        self.modes = self._real(spectrum).clone()
-        self.spectrum = torch.view_as_complex(self.modes.view(*spectrum.shape, 2))  # shares their memory
+        self.field, self.basis, self.nonlinear = field, basis, nonlinear
+        self.modes = basis.forward(field)
         self.change = torch.zeros_like(self.modes)
-        self.modes_kept, self.change_kept = torch.empty_like(self.modes), torch.empty_like(self.modes)
-        self.slope = torch.empty_like(field)
-        self.terms = self.terms_before = self._terms(field, self.slope)
+        self.terms = self._terms(field)
+        self.terms_before = self.terms.clone()
+        self.kept = [torch.empty_like(self.modes) for _ in range(3)]
 
-        weights = weights.repeat_interleave(2).repeat(2, 1)
-        weights[0, :2] = 0  # the mean
-        linear, explicit = (self._real(torch.complex(values, values)).to(self.modes) for values in (linear, explicit))
+        weights = basis.weights().repeat(2, 1)
+        weights[0, 0] = 0  # the mean
+        linear, explicit = (self._in_rows(values).to(self.modes) for values in (linear, explicit))
         self.law = linear, explicit, memory.to(self.modes), weights.to(self.modes)
         self.on_cpu = field.is_cpu
         if self.on_cpu:
             from microevo.processes import spectral_kernel  # numba takes its time to import
 
             self.kernel = spectral_kernel.bdf2
-            self.arrays = tuple(values.numpy() for values in (self.modes, self.change, *self.law))
+            self.law_arrays = tuple(values.numpy() for values in self.law)
 
     def advance(
         self,
@@ -71,16 +67,15 @@ class SpectralState:
             rest: The same in the steps after it.
             sums: Receives what `bdf2` sums in the last step.
         """
-        self.modes_kept.copy_(self.modes)
-        self.change_kept.copy_(self.change)
-        self.before = self.field, self.terms, self.terms_before
+        for kept, values in zip(self.kept, (self.modes, self.change, self.terms_before), strict=True):
+            kept.copy_(values)
         everyone = steps.min()
         for i in range(int(steps.max())):
             moving = steps > i
             self._update(moving, rest if i else first, sums)
             if i < everyone:
-                self.field = self._field(self.spectrum)
-                self.terms_before, self.terms = self.terms, self._terms(self.field, self.slope)
+                self.field = self.basis.inverse(self.modes)
+                self.terms_before, self.terms = self.terms, self._terms(self.field)
             else:
                 self._transform_some(self._lanes(moving))
 
@@ -88,42 +83,41 @@ class SpectralState:
         """Undo the last `advance` of some trajectories."""
         if wrong.any():
             lanes = self._lanes(wrong)
-            self.modes[lanes], self.change[lanes] = self.modes_kept[lanes], self.change_kept[lanes]
-            now = self.field, self.terms, self.terms_before
-            self.field, self.terms, self.terms_before = (
-                after.index_copy(0, lanes, before[lanes]) for after, before in zip(now, self.before, strict=True)
-            )
+            for kept, values in zip(self.kept, (self.modes, self.change, self.terms_before), strict=True):
+                values.index_copy_(0, lanes, kept[lanes])
+            field = self.basis.inverse(self.modes[lanes])
+            self.field.index_copy_(0, lanes, field)
+            self.terms.index_copy_(0, lanes, self._terms(field))
 
     def _update(self, moving: np.ndarray, numbers: np.ndarray, sums: np.ndarray) -> None:
+        modes, change, terms, terms_before = map(
+            self._in_rows, (self.modes, self.change, self.terms, self.terms_before)
+        )
         if self.on_cpu:
-            self.kernel(moving, numbers, *self.arrays, self.terms.numpy(), self.terms_before.numpy(), sums)
+            arrays = modes.numpy(), change.numpy(), *self.law_arrays, terms.numpy(), terms_before.numpy()
+            self.kernel(moving, numbers, *arrays, sums)
         else:
             device = self.field.device
             found = torch.zeros(sums.shape, dtype=torch.float64, device=device)
             which, table = torch.from_numpy(moving).to(device), torch.from_numpy(numbers).to(device)
-            bdf2(which, table, self.modes, self.change, *self.law, self.terms, self.terms_before, found)
+            bdf2(which, table, modes, change, *self.law, terms, terms_before, found)
             sums[moving] = found.cpu().numpy()[moving]
 
-    def _field(self, spectrum: Tensor) -> Tensor:
-        # MKL's inverse real transform of a single field rounds otherwise than that of several.
-        several = torch.cat([spectrum, spectrum]) if len(spectrum) == 1 else spectrum
-        return torch.fft.irfftn(several, s=self.shape, dim=self.axes)[: len(spectrum)]
-
-    def _terms(self, field: Tensor, slope: Tensor) -> Tensor:
+    def _terms(self, field: Float[Tensor, "n C *cells"]) -> Float[Tensor, "n C *modes"]:
+        slope = torch.empty_like(field)
         self.nonlinear(field, slope)
-        return self._real(torch.fft.rfftn(slope, dim=self.axes))
+        return self.basis.forward(slope)
 
     def _transform_some(self, lanes: Int64[Tensor, " some"]) -> None:
         """What follows a step that not all trajectories took."""
-        field = self._field(self.spectrum[lanes])
-        terms = self._terms(field, torch.empty_like(field))
-        self.field = self.field.index_copy(0, lanes, field)
-        self.terms_before = self.terms_before.index_copy(0, lanes, self.terms[lanes])
-        self.terms = self.terms.index_copy(0, lanes, terms)
+        field = self.basis.inverse(self.modes[lanes])
+        self.field.index_copy_(0, lanes, field)
+        self.terms_before.index_copy_(0, lanes, self.terms[lanes])
+        self.terms.index_copy_(0, lanes, self._terms(field))
 
-    def _real(self, spectrum: Tensor) -> Float[Tensor, "n C rows columns"]:
-        """The two parts of each mode side by side, the last axis of modes in rows."""
-        return torch.view_as_real(spectrum).view(*spectrum.shape[:2], *self.rows)
+    def _in_rows(self, values: Float[Tensor, "n C *modes"]) -> Float[Tensor, "n C rows columns"]:
+        """All axes of the modes but the last as one."""
+        return values.reshape(*values.shape[:2], -1, values.shape[-1])
 
     def _lanes(self, which: Bool[np.ndarray, " n"]) -> Int64[Tensor, " some"]:
         return torch.from_numpy(np.flatnonzero(which)).to(self.field.device)

@@ -1,9 +1,9 @@
 """Spinodal decomposition: a mixture that unmixes (Cahn-Hilliard)."""
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
-from microevo.processes.mirrored import Mirrored, unfold, unfolded
 from microevo.processes.process import Field, Process
-from microevo.processes.stepper import SpectralBDF2, Stepper
+from microevo.processes.spectral import SpectralBDF2
+from microevo.processes.transform import modes_of
 
 DOMAINS = 0.3  # deviation from the mean, in half gaps and root mean square, from which on the mixture has domains
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
@@ -116,20 +116,32 @@ class SpinodalDecomposition(Process):
 
     def free_energy(self, c: Float[Tensor, "n 1 *cells"]) -> Float[Tensor, " n"]:
         """Total free energy, integral of `f + kappa/2 |grad c|^2`, in float64 [e0]."""
-        return self._free_energy(c, torch.as_tensor(self.kappa, dtype=torch.float64).flatten())
-
-    def _free_energy(self, c: Float[Tensor, "n 1 *cells"], kappa: Float[Tensor, " #n"]) -> Float[Tensor, " n"]:
-        if self.grid.boundary == "no-flux":
-            return self._unfolded()._free_energy(unfold(c), kappa) / 2 ** len(self.grid.shape)
         y = c - self.middle
-        well = self.rho * (y.square() - self.half_gap**2).square()
-        axes = tuple(range(2, c.ndim))
-        modes = torch.view_as_real(torch.fft.rfftn(y, dim=axes))
-        k_squared = self.grid.wavenumbers_squared().to(modes)
-        weights = (self.grid.mode_weights().to(modes) * k_squared)[..., None]
-        cells = math.prod(self.grid.shape)
-        slope = (modes.square() * weights).flatten(1).sum(1, dtype=torch.float64) / cells
-        return self.grid.cell_volume * (well.flatten(1).sum(1, dtype=torch.float64) + kappa.to(slope) / 2 * slope)
+        kappa = torch.as_tensor(self.kappa, dtype=torch.float64).flatten()
+        return self._free_energy(y, modes_of(self.grid).forward(y), kappa)
+
+    def _free_energy(
+        self, y: Float[Tensor, "n 1 *cells"], modes: Float[Tensor, "n 1 *modes"], kappa: Float[Tensor, " #n"]
+    ) -> Float[Tensor, " n"]:
+        """That of `y`, the composition less the middle one, and its modes."""
+        slopes = self._squared_slope.to(modes)
+        if y.is_cpu:
+            from microevo.processes.spectral_kernel import double_well_energy  # numba takes its time to import
+
+            fields = (values.reshape(len(values), -1, values.shape[-1]).numpy() for values in (y, modes))
+            sums = torch.empty(len(y), 2, dtype=torch.float64)
+            root = slopes.numpy().dtype.type(self.half_gap**2)
+            double_well_energy(*fields, root, slopes.reshape(-1, slopes.shape[-1]).numpy(), sums.numpy())
+        else:
+            parts = (y.square() - self.half_gap**2).square(), modes.square() * slopes
+            sums = torch.stack([part.flatten(1).sum(1, dtype=torch.float64) for part in parts], dim=1)
+        return self.grid.cell_volume * (self.rho * sums[:, 0] + kappa.to(sums) / 2 * sums[:, 1])
+
+    @cached_property
+    def _squared_slope(self) -> Float[Tensor, "*modes"]:
+        """What to multiply squared modes by, so that they sum up to the squared gradient."""
+        basis = modes_of(self.grid)
+        return basis.wavenumbers_squared() * basis.weights()
 
     # ------------------------------------------------------------- simulation
 
@@ -141,23 +153,16 @@ class SpinodalDecomposition(Process):
         """The last frame, if its pixels are the solver's cells."""
         return past[:, -1] if self.grid.coarsen == 1 else None
 
-    def _unfolded(self) -> "SpinodalDecomposition":
-        # Not through the constructor, which takes no values drawn per trajectory.
-        law = copy.copy(self)
-        object.__setattr__(law, "grid", unfolded(self.grid))
-        return law
-
     def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n 1 *cells"]:
         """Noise about the mean composition: the state just after the quench."""
         return uniform_noise(self.grid.shape, generators, self.composition, self.noise)
 
-    def stepper(self) -> Stepper:
-        """Stabilised BDF2, most accurate for the waves that grow fastest; between walls on the unfolded grid."""
-        if self.grid.boundary == "no-flux":
-            return Mirrored(self._unfolded().stepper())
+    def stepper(self) -> SpectralBDF2:
+        """Stabilised BDF2, most accurate for the waves that grow fastest."""
         from microevo.processes.spectral_kernel import double_well  # numba takes its time to import
 
-        k_squared = self.grid.wavenumbers_squared()
+        basis = modes_of(self.grid)
+        k_squared = basis.wavenumbers_squared()
         mobility, kappa, composition = (
             torch.as_tensor(value, dtype=torch.float64).flatten()
             for value in (self.mobility, self.kappa, self.composition)
@@ -182,18 +187,17 @@ class SpinodalDecomposition(Process):
             else:
                 torch.mul(y, y.square() - float(root), out=out).mul_(float(height))
 
-        def energy(c: Tensor, trajectories: np.ndarray) -> Tensor:
-            return self._free_energy(c, kappa if len(kappa) == 1 else kappa[trajectories])
+        def energy(y: Tensor, modes: Tensor, trajectories: np.ndarray) -> Tensor:
+            return self._free_energy(y, modes, kappa if len(kappa) == 1 else kappa[trajectories])
 
         own = (-1, *(1,) * (1 + k_squared.ndim))
         return SpectralBDF2(
-            shape=self.grid.shape,
+            basis=basis,
             linear=(mobility * kappa).reshape(own) * k_squared**2,
             explicit=-mobility.reshape(own) * k_squared,
             stabiliser=stabiliser,
             nonlinear=nonlinear,
             energy=energy,
-            weights=self.grid.mode_weights(),
             amplitude=self.half_gap,
             memory=1 / fastest,
             tolerance=self.tolerance,

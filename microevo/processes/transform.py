@@ -1,7 +1,10 @@
-"""Real modes of a grid: the basis in which constant-coefficient difference operators are plain factors."""
+"""Real modes of a grid: the bases in which operators with constant coefficients are plain factors."""
 
 import math
+from abc import ABC, abstractmethod
+from functools import cache
 
+import scipy.fft
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,82 +12,170 @@ from torch import Tensor
 from microevo.processes.grid import Grid
 
 
-class RealModes:
-    """Fourier modes of a periodic grid, cosine modes (DCT-II) of one with no-flux walls; both as real numbers.
-
-    One real Fourier transform along each axis, last axis first, each leaving an axis of two (cosine and sine part)
-    behind. Between walls the cells are reordered before, evens up and odds down, and turned by a quarter cell after
-    (Makhoul, IEEE Trans. Acoust. Speech Signal Process. 28 (1980) 27): the two parts of mode k then are the cosine modes
-    k and, but for its sign, N - k. Some modes therefore appear twice, which does no harm to a product.
+class Modes(ABC):
+    """Transforms fields of a grid to modes and back, in the same bytes whichever other fields are in the batch.
 
     Args:
         grid: The grid.
-        device: Where to compute.
-        dtype: Floating-point type of the fields.
+
+    Attributes:
+        shape: Real numbers along each axis that the modes of a field are held in.
     """
 
-    def __init__(self, grid: Grid, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float64) -> None:
-        self.shape = grid.shape
-        self.walls = grid.boundary == "no-flux"
-        self.spacing = grid.spacing
-        if self.walls:
-            order = torch.arange(math.prod(self.shape)).reshape(self.shape)
-            for axis, cells in enumerate(self.shape):
-                evens_up = torch.arange(0, cells, 2)
-                odds_down = torch.arange(1, cells, 2).flip(0)
-                order = order.index_select(axis, torch.cat([evens_up, odds_down]))
-            self.order = order.flatten().to(device)
-            self.back = order.flatten().argsort().to(device)
-            like = torch.zeros((), dtype=dtype).to(torch.complex64 if dtype == torch.float32 else torch.complex128)
-            self.turns = [self._turn(axis).to(like).to(device) for axis in range(len(self.shape))]
-            self.turns_back = [turn.conj().resolve_conj() for turn in self.turns]
+    def __init__(self, grid: Grid, shape: tuple[int, ...]) -> None:
+        self.cells, self.spacing, self.shape = grid.shape, grid.spacing, shape
+        self.axes = tuple(range(2, 2 + len(grid.shape)))
 
-    def _turn(self, axis: int) -> Tensor:
-        cells, dimensions = self.shape[axis], len(self.shape)
-        angle = -math.pi / (2 * cells) * torch.arange(cells // 2 + 1, dtype=torch.float64)
-        turn = torch.polar(torch.ones_like(angle), angle)
-        # After it come the later axes and the pairs that they left.
-        return turn.reshape(-1, *(1,) * (2 * (dimensions - 1 - axis)))
+    @abstractmethod
+    def forward(self, u: Float[Tensor, "n C *cells"]) -> Float[Tensor, "n C *modes"]:
+        """The modes of fields."""
+
+    @abstractmethod
+    def inverse(self, modes: Float[Tensor, "n C *modes"]) -> Float[Tensor, "n C *cells"]:
+        """The fields of modes."""
+
+    @abstractmethod
+    def wavenumbers(self) -> list[Float[Tensor, "..."]]:
+        """`k` along each axis, float64, to be broadcast over the modes [1/l0]."""
+
+    @abstractmethod
+    def weights(self) -> Float[Tensor, " last"]:
+        """What to multiply squared modes by, along the last axis, so that they sum up to the squared field; float64."""
+
+    def wavenumbers_squared(self) -> Float[Tensor, "*modes"]:
+        """`|k|^2` of each mode, float64: the eigenvalues of minus the Laplacian [1/l0^2]."""
+        return sum((k**2 for k in self.wavenumbers()), torch.zeros((), dtype=torch.float64))
+
+    def second_differences(self) -> list[Float[Tensor, "..."]]:
+        """Eigenvalues of minus the second difference along each axis, `(2 - 2 cos k h) / h^2`, float64 [1/l0^2]."""
+        return [(2 - 2 * torch.cos(k * self.spacing)) / self.spacing**2 for k in self.wavenumbers()]
+
+    def _along(self, axis: int, values: Float[Tensor, " own"]) -> Float[Tensor, "..."]:
+        return values.reshape(-1, *(1,) * (len(self.cells) - 1 - axis))
+
+
+class FourierModes(Modes):
+    """Modes of a periodic grid: the half of a real Fourier transform that says all, real and imaginary parts in turn.
+
+    Args:
+        grid: The grid.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        *others, last = grid.shape
+        super().__init__(grid, (*others, 2 * (last // 2 + 1)))
 
     def forward(self, u: Float[Tensor, "n C *cells"]) -> Float[Tensor, "n C *modes"]:
-        """The modes of a field."""
-        if self.walls:
-            u = _reorder(u, self.order)
-        for axis in reversed(range(len(self.shape))):
-            modes = torch.fft.rfft(u, dim=2 + axis)
-            if self.walls:
-                modes = modes.mul_(self.turns[axis])
-            u = torch.view_as_real(modes)
-        return u
+        """The modes of fields."""
+        if u.shape[0] == 1 and _differ_alone(self.cells, u.dtype, u.device)[0]:
+            return self.forward(torch.cat([u, u]))[:1]
+        return torch.view_as_real(torch.fft.rfftn(u, dim=self.axes)).view(*u.shape[:2], *self.shape)
 
     def inverse(self, modes: Float[Tensor, "n C *modes"]) -> Float[Tensor, "n C *cells"]:
-        """The field of given modes."""
-        for axis, cells in enumerate(self.shape):
-            # An inverse transform leaves its own axis innermost, where the next pair has to be.
-            pairs = torch.view_as_complex(modes.contiguous() if axis else modes)
-            if self.walls:
-                pairs = pairs * self.turns_back[axis]
-            modes = torch.fft.irfft(pairs, n=cells, dim=2 + axis)
-        if self.walls:
-            modes = _reorder(modes, self.back)
-        return modes
+        """The fields of modes."""
+        if modes.shape[0] == 1 and _differ_alone(self.cells, modes.dtype, modes.device)[1]:
+            return self.inverse(torch.cat([modes, modes]))[:1]
+        spectrum = torch.view_as_complex(modes.view(*modes.shape[:-1], -1, 2))
+        return torch.fft.irfftn(spectrum, s=self.cells, dim=self.axes)
 
-    def eigenvalues(self) -> list[Float[Tensor, "..."]]:
-        """For each axis, minus the second difference along it, `(2 - 2 cos k h) / h^2`; float64, broadcasts to modes [l0^-2]."""
-        values = []
-        dimensions = len(self.shape)
-        for axis, cells in enumerate(self.shape):
-            k = torch.arange(cells // 2 + 1, dtype=torch.float64)
-            angle = (
-                torch.stack([k, cells - k], dim=1) * math.pi / cells if self.walls else 2 * math.pi / cells * k[:, None]
-            )
-            value = (2 - 2 * torch.cos(angle)) / self.spacing**2
-            shape = [1] * (2 * dimensions)
-            shape[axis], shape[2 * dimensions - 1 - axis] = value.shape
-            values.append(value.reshape(shape))
-        return values
+    def wavenumbers(self) -> list[Float[Tensor, "..."]]:
+        """`k` along each axis, float64, to be broadcast over the modes [1/l0]."""
+        *others, last = (2 * math.pi * torch.fft.fftfreq(n, self.spacing, dtype=torch.float64) for n in self.cells)
+        half = last[: self.shape[-1] // 2].abs()  # the highest one of an even number has a minus
+        return [self._along(axis, k) for axis, k in enumerate([*others, half.repeat_interleave(2)])]
+
+    def weights(self) -> Float[Tensor, " last"]:
+        """What to multiply squared modes by, along the last axis, so that they sum up to the squared field; float64."""
+        weights = torch.full((self.shape[-1] // 2,), 2.0, dtype=torch.float64)
+        weights[0] = 1
+        if self.cells[-1] % 2 == 0:
+            weights[-1] = 1
+        return weights.repeat_interleave(2) / math.prod(self.cells)
 
 
-def _reorder(u: Tensor, order: Tensor) -> Tensor:
-    flat = u.flatten(2)
-    return flat.gather(2, order.expand(flat.shape)).view(u.shape)
+class CosineModes(Modes):
+    """Modes of a grid between no-flux walls: the orthonormal cosine transform of type II.
+
+    On a CPU it is SciPy's. Elsewhere it is made of real Fourier transforms of reordered cells, evens up and odds down,
+    turned by a quarter cell after (Makhoul, IEEE Trans. Acoust. Speech Signal Process. 28 (1980) 27).
+
+    Args:
+        grid: The grid.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__(grid, grid.shape)
+
+    def forward(self, u: Float[Tensor, "n C *cells"]) -> Float[Tensor, "n C *modes"]:
+        """The modes of fields."""
+        if u.is_cpu:
+            return torch.from_numpy(scipy.fft.dctn(u.numpy(), axes=self.axes, norm="ortho"))
+        return self.forward_by_fourier(u)
+
+    def inverse(self, modes: Float[Tensor, "n C *modes"]) -> Float[Tensor, "n C *cells"]:
+        """The fields of modes."""
+        if modes.is_cpu:
+            return torch.from_numpy(scipy.fft.idctn(modes.numpy(), axes=self.axes, norm="ortho"))
+        return self.inverse_by_fourier(modes)
+
+    def wavenumbers(self) -> list[Float[Tensor, "..."]]:
+        """`k` along each axis, float64, to be broadcast over the modes [1/l0]."""
+        return [
+            self._along(axis, math.pi / (n * self.spacing) * torch.arange(n, dtype=torch.float64))
+            for axis, n in enumerate(self.cells)
+        ]
+
+    def weights(self) -> Float[Tensor, " last"]:
+        """What to multiply squared modes by, along the last axis, so that they sum up to the squared field; float64."""
+        return torch.ones(self.cells[-1], dtype=torch.float64)
+
+    def forward_by_fourier(self, u: Float[Tensor, "n C *cells"]) -> Float[Tensor, "n C *modes"]:
+        """The same on any device."""
+        for axis, n in enumerate(self.cells):
+            u = u.movedim(2 + axis, -1)
+            order = torch.cat([torch.arange(0, n, 2), torch.arange(1, n, 2).flip(0)]).to(u.device)
+            turned = torch.fft.rfft(u[..., order]) * _turn(n).to(u.device, u.dtype.to_complex())
+            u = torch.cat([turned.real, -turned.imag[..., 1 : (n + 1) // 2].flip(-1)], dim=-1).movedim(-1, 2 + axis)
+        return u.contiguous()
+
+    def inverse_by_fourier(self, modes: Float[Tensor, "n C *modes"]) -> Float[Tensor, "n C *cells"]:
+        """The same on any device."""
+        for axis, n in enumerate(self.cells):
+            modes = modes.movedim(2 + axis, -1)
+            real, others = modes[..., : n // 2 + 1], modes[..., n // 2 + 1 :].flip(-1)
+            imag = torch.zeros_like(real)
+            imag[..., 1 : (n + 1) // 2] = -others
+            if n % 2 == 0:
+                imag[..., -1] = -real[..., -1]  # the middle mode is both its own and its partner
+            turned = torch.complex(real, imag) / _turn(n).to(modes.device, modes.dtype.to_complex())
+            order = torch.cat([torch.arange(0, n, 2), torch.arange(1, n, 2).flip(0)]).to(modes.device)
+            modes = torch.fft.irfft(turned, n=n)[..., order.argsort()].movedim(-1, 2 + axis)
+        return modes.contiguous()
+
+
+def modes_of(grid: Grid) -> Modes:
+    """The modes that suit a grid's boundary."""
+    return FourierModes(grid) if grid.boundary == "periodic" else CosineModes(grid)
+
+
+def _turn(n: int) -> Tensor:
+    """What makes orthonormal cosine modes of the Fourier modes of `n` reordered cells."""
+    k = torch.arange(n // 2 + 1, dtype=torch.float64)
+    size = torch.full_like(k, math.sqrt(2 / n))
+    size[0] = math.sqrt(1 / n)
+    return torch.polar(size, -math.pi / (2 * n) * k)
+
+
+@cache
+def _differ_alone(cells: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[bool, bool]:
+    """Whether the transforms of a single field, there and back, round otherwise than among others.
+
+    MKL's do for some sizes on some processors. A single field is then transformed twice; two and more agree.
+    """
+    fields = torch.rand((3, 1, *cells), generator=torch.Generator().manual_seed(0), dtype=dtype).to(device)
+    axes = tuple(range(2, fields.ndim))
+    modes = torch.fft.rfftn(fields, dim=axes)
+    back = torch.fft.irfftn(modes, s=cells, dim=axes)
+    lone = torch.fft.rfftn(fields[1:2].clone(), dim=axes)
+    lone_back = torch.fft.irfftn(modes[1:2].clone(), s=cells, dim=axes)
+    return not torch.equal(lone, modes[1:2]), not torch.equal(lone_back, back[1:2])
