@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -39,7 +40,7 @@ class KnownPhysics(Entry):
         fields = [windows.store.fields.index(field) for field in windows.fields]
 
         def answer(window: Window) -> Tensor:
-            return solve(*physics.start(window), protocol.horizon)[:, :, fields]
+            return physics.forecast(window, protocol.horizon)[:, :, fields]
 
         return answer
 
@@ -80,40 +81,53 @@ class Physics:
         stepper = process.stepper()
         generators = [trajectory_generator(self.recipe["seed"], i) for i in trajectories]
         stepper.start(process.initial(generators).to(process.dtype))
-        stepper.advance(process.first_frame + frame * process.frame_interval)
+        stepper.advance(self._time(frame))
         return stepper.u
 
-    def start(self, window: Window) -> tuple[Process, Float[Tensor, "B C *cells"]]:
-        """The process by its cheap scheme, and the state at the last frame shown: what a forecast begins with."""
-        trajectories = window.trajectory.tolist()
-        state = self.drawn(self.process, trajectories).recover(window.past)
-        if state is None:
-            last = (window.start + window.past.shape[1] - 1).tolist()
-            each = [self.state([i], frame) for i, frame in zip(trajectories, last, strict=True)]
-            state = torch.cat(each)
-        return self.drawn(self.process.cheap(), trajectories), state
+    def forecast(self, window: Window, horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
+        """The frames that follow those shown, by the process's cheap scheme."""
+        state, last = self._start(window)
+        # A solver has one clock: windows that begin together are solved together.
+        order = sorted(range(len(last)), key=last.__getitem__)
+        groups = [(frame, list(lanes)) for frame, lanes in groupby(order, key=last.__getitem__)]
+        solved = [self._solve(window.trajectory[own].tolist(), state[own], frame, horizon) for frame, own in groups]
+        return torch.cat(solved)[torch.tensor(order).argsort()]
 
     def timed(self, window: Window) -> Callable[[Tensor, int], Tensor]:
         """The solver as a forecaster to be timed: it starts from the state of one window, whatever it is shown.
 
         Finding the state is not part of the forecast. A batch solves that window several times.
         """
-        _, state = self.start(window)
-        trajectory = window.trajectory.tolist()
+        state, (last,) = self._start(window)
 
         def forecast(past: Tensor, horizon: int) -> Tensor:
-            process = self.drawn(self.process.cheap(), trajectory * len(past))
-            return solve(process, state.expand(len(past), *state.shape[1:]).contiguous(), horizon)
+            states = state.expand(len(past), *state.shape[1:]).contiguous()
+            return self._solve(window.trajectory.tolist() * len(past), states, last, horizon)
 
         return forecast
 
+    def _start(self, window: Window) -> tuple[Float[Tensor, "B C *cells"], list[int]]:
+        """The state at the last frame shown, and that frame of each trajectory: what a forecast begins with."""
+        trajectories = window.trajectory.tolist()
+        last = (window.start + window.past.shape[1] - 1).tolist()
+        state = self.drawn(self.process, trajectories).recover(window.past)
+        if state is None:
+            each = [self.state([i], frame) for i, frame in zip(trajectories, last, strict=True)]
+            state = torch.cat(each)
+        return state, last
 
-def solve(process: Process, state: Float[Tensor, "B C *cells"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
-    """The frames that follow a state."""
-    stepper = process.stepper()
-    stepper.start(state.to(process.dtype))
-    frames = []
-    for lead in range(1, horizon + 1):
-        stepper.advance(lead * process.frame_interval)
-        frames.append(process.image(stepper.u))
-    return torch.stack(frames, dim=1)
+    def _solve(
+        self, trajectories: Sequence[int], state: Float[Tensor, "n C *cells"], frame: int, horizon: int
+    ) -> Float[Tensor, "n {horizon} C H W"]:
+        """The frames that follow a state at a saved frame."""
+        process = self.drawn(self.process.cheap(), trajectories)
+        stepper = process.stepper()
+        stepper.start(state.to(process.dtype), self._time(frame))
+        frames = []
+        for lead in range(1, horizon + 1):
+            stepper.advance(self._time(frame + lead))
+            frames.append(process.image(stepper.u))
+        return torch.stack(frames, dim=1)
+
+    def _time(self, frame: int) -> float:
+        return self.process.first_frame + frame * self.process.frame_interval
