@@ -408,3 +408,15 @@ def test_a_benchmark_without_models_is_the_floor_and_the_ceiling(small_store, tm
     main(["benchmark", *args])  # all is there already
     main(["benchmark", *args, "--render_only=true"])
     assert {path: path.read_bytes() for path in made} == made
+
+
+def test_windows_that_were_cut_from_one_simulation_count_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = np.random.default_rng(0).random((2, 14, 16, 16), dtype=np.float32)
+    np.save("windows.npy", np.stack([one[first : first + 10] for one in frames for first in (0, 2, 4)]))
+    main(["import", "--input=windows.npy", "--output=cut.zarr", "--splits={test: 1}", "--fields=[c]"])
+    protocols = json.dumps({"4->6": {"store": "cut.zarr", "n_past": 4, "horizon": 6}})
+    main(["benchmark", f"--protocols={protocols}", "--output=cut", "--leads=[1,6]", "--repeats=1", "--device=cpu"])
+    assert set(pd.read_csv("cut/summary.csv").trajectories) == {2}
+    assert "6 forecasts from 2 trajectories of `cut.zarr`" in Path("cut/report.md").read_text()
+    assert "6 forecasts of 6 trajectories, split test, cut from 2 simulations" in Path("cut/report.html").read_text()

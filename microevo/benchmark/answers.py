@@ -23,7 +23,9 @@ class Answers:
     def __init__(self, results: Results, protocol: str) -> None:
         about = results.about["protocols"][protocol]
         self.windows = sorted(tuple(window) for window in about["windows"])
-        self.trajectories = len({trajectory for trajectory, _ in self.windows})
+        self.trajectories = sorted({trajectory for trajectory, _ in self.windows})
+        cut = results.groups(protocol)
+        self.groups = None if cut is None else tuple(cut[trajectory] for trajectory in self.trajectories)
         self.entries: list[dict[str, Any]] = []
         self.missing: list[str] = []
         self._values: dict[str, dict[str, Block]] = {}
@@ -61,9 +63,9 @@ class Answers:
         for entry in self.entries:
             block = self.block(entry["label"], SOURCE.get(metric, metric))
             if block is not None:
-                by_trajectory = block.values.reshape(self.trajectories, -1, len(block.leads)).astype(np.float64)
+                by_trajectory = block.values.reshape(len(self.trajectories), -1, len(block.leads)).astype(np.float64)
                 models.setdefault(str(entry["model"]), []).append(by_trajectory.mean(axis=1))
-        return Curves(metric, {model: np.stack(seeds) for model, seeds in models.items()})
+        return Curves(metric, {model: np.stack(seeds) for model, seeds in models.items()}, self.groups)
 
     def leads(self, metric: str) -> list[int]:
         """The leads that a metric has, 0 alone if it belongs to the whole forecast."""

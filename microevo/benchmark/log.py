@@ -35,7 +35,7 @@ def _to_wandb(results: Results, summary: pd.DataFrame, logger: WandbLogger) -> N
     if not results.cost.empty:
         logger.log_table("benchmark/cost", dataframe=results.cost)
     for name in results.about["protocols"]:
-        curves = Curves.read(results.table, name, "rmse")
+        curves = Curves.read(results.table, name, "rmse", results.groups(name))
         means = {model: curves.mean(model) for model in curves.forecasters}
         leads = list(range(1, 1 + len(next(iter(means.values())))))
         lines = wandb.plot.line_series(

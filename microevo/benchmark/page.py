@@ -256,11 +256,13 @@ def _scaled(values: pd.Series, factor: float) -> list[Any]:
 def _settings(protocol: Mapping[str, Any], fields: Sequence[str], count: int) -> list[tuple[str, str]]:
     """What makes two numbers comparable, in words."""
     trajectories = len({trajectory for trajectory, _ in protocol["windows"]})
+    cut = len({group for _, group in protocol.get("groups") or []})
+    origin = f", cut from {cut} simulation{'s' * (cut > 1)}" if 0 < cut < trajectories else ""
     height, width = protocol["image_shape"]
     return [
         ("Process", f"{_words(protocol['process'])}, {protocol['boundary']} boundary"),
         ("Shown and asked", f"{protocol['n_past']} frames shown, {protocol['horizon']} asked"),
-        ("Forecasts", f"{count} forecasts of {trajectories} trajectories, split {protocol['split']}"),
+        ("Forecasts", f"{count} forecasts of {trajectories} trajectories, split {protocol['split']}{origin}"),
         ("First frames shown", ", ".join(map(str, protocol["starts"]))),
         ("Missing past frames", f"filled by {protocol['missing_past']}"),
         (

@@ -50,7 +50,9 @@ def write_report(results: Results, leads: Sequence[int]) -> pd.DataFrame:
     """
     boards = []
     for name, about in results.about["protocols"].items():
-        boards.append(leaderboard(results.table, name, about["horizon"], leads, metrics_of(about)))
+        boards.append(
+            leaderboard(results.table, name, about["horizon"], leads, metrics_of(about), results.groups(name))
+        )
         plot.save(picture(results, name), results.folder / picture_name(name))
     summary = pd.concat(boards, ignore_index=True)
     _replace(results.folder / "summary.csv", summary.to_csv(index=False))
@@ -70,11 +72,11 @@ def markdown(results: Results, summary: pd.DataFrame) -> str:
     parts = [f"# Benchmark: {', '.join(sorted({p['process'] for p in about['protocols'].values()}))}"]
     for name, protocol in about["protocols"].items():
         board = summary[summary["protocol"] == name]
-        count = len(protocol["windows"])
+        count, independent = len(protocol["windows"]), int(board["trajectories"].max())
         parts += [
             f"## {name}",
             f"{protocol['n_past']} frames shown, {protocol['horizon']} asked, {count} forecast{'s' * (count != 1)} from "
-            f"{int(board['trajectories'].max())} trajectories of `{protocol['store']}`, "
+            f"{independent} {'trajectories' if independent > 1 else 'trajectory'} of `{protocol['store']}`, "
             f"{' x '.join(map(str, protocol['image_shape']))} pixels. Protocol and data: `{protocol['digest']}`.",
             *([f"**Note:** {protocol['note']}"] if protocol["note"] else []),
             f"![{name}]({picture_name(name)})",
@@ -89,7 +91,7 @@ def markdown(results: Results, summary: pd.DataFrame) -> str:
 
 
 def table(board: pd.DataFrame, columns: Sequence[tuple[str, int]]) -> str:
-    """A leaderboard as a GitHub table; the best model of a column is bold, and means have their intervals.
+    """A leaderboard as a GitHub table; the best model of a column is bold, and means have their intervals, if there are any.
 
     Args:
         board: Rows of one protocol.
@@ -108,7 +110,7 @@ def table(board: pd.DataFrame, columns: Sequence[tuple[str, int]]) -> str:
         for metric, lead in columns:
             cell: pd.Series = cells.loc[(metric, lead, model)]  # type: ignore[index]
             text = f"{cell['mean']:.3g}"
-            if lead == 0 and math.isfinite(cell["mean"]):
+            if lead == 0 and math.isfinite(cell["mean"]) and cell["trajectories"] > 1:
                 text += f" ({cell['low']:.3g} to {cell['high']:.3g})"
             row.append(f"**{text}**" if cell["mean"] == best[metric, lead] and model != CEILING else text)
         lost = int(cells.loc[(*columns[0], model), "diverged"])
@@ -172,7 +174,7 @@ def picture(results: Results, protocol: str) -> Figure:
     figure = Figure(figsize=(3.5 * panels + 0.5, 3.5), dpi=plot.DPI, layout=ConstrainedLayoutEngine(wspace=0.06))
     axes = figure.subplots(1, panels, squeeze=False)[0]
     for panel, metric in zip(axes, metrics, strict=False):
-        curves = Curves.read(results.table, protocol, metric)
+        curves = Curves.read(results.table, protocol, metric, results.groups(protocol))
         _draw(panel, curves, TITLES[metric])
         if metric == "rmse" and not cost.empty:
             _draw_trade(axes[-1], curves, cost)
@@ -235,9 +237,13 @@ def _draw_trade(axes: Axes, curves: Curves, cost: pd.DataFrame) -> None:
 
 def _sentences(results: Results, protocol: str, board: pd.DataFrame) -> list[str]:
     """What the table does not say by itself."""
-    curves = Curves.read(results.table, protocol, "rmse")
+    curves = Curves.read(results.table, protocol, "rmse", results.groups(protocol))
     sentences = []
-    if pairs := not_told_apart(curves):
+    if curves.independent == 1:
+        sentences.append(
+            "A single trajectory tells nothing about others: no intervals, and no two models are told apart."
+        )
+    elif pairs := not_told_apart(curves):
         told = "; ".join(f"{a} and {b}" for a, b in pairs)
         sentences.append(
             f"Not told apart by mean RMSE (the interval of their difference over the same trajectories holds 0): {told}."
@@ -264,8 +270,8 @@ def _cost(cost: pd.DataFrame) -> list[str]:
 def _definitions(summary: pd.DataFrame) -> str:
     items = [
         "RMSE is the root of the squared error averaged over forecasts, fields and pixels, never a mean of roots.",
-        f"Intervals hold {100 * LEVEL:.0f} % of the means of trajectories drawn again (bootstrap), and of seeds where a "
-        "model has several.",
+        f"Intervals hold {100 * LEVEL:.0f} % of the means of trajectories drawn again (bootstrap; those cut from one simulation "
+        "together), and of seeds where a model has several.",
         "`mean` is over all leads; other columns are one lead.",
     ]
     if (summary["metric"] == "ssim").any():

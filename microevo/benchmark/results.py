@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from microevo.benchmark.evaluate import Evaluation
 from microevo.benchmark.long_table import LongTable
+from microevo.data import WindowDataset
 from microevo.data.store import versions
 from microevo.metrics import Comparison, Quantity
 
@@ -39,6 +40,7 @@ class Results:
             store = windows.store
             protocols[name] = asdict(protocol) | {
                 "windows": windows.windows,
+                "groups": _groups(windows),
                 "shown_leads": evaluation.shown_leads(name),
                 "digest": protocol.digest(store.fingerprint),
                 "fingerprint": store.fingerprint,
@@ -88,6 +90,11 @@ class Results:
         """The long table."""
         return LongTable(self.folder / "table")
 
+    def groups(self, protocol: str) -> dict[int, int] | None:
+        """Which simulation each trajectory of a protocol was cut from, where several were cut from one."""
+        groups = self.about["protocols"][protocol].get("groups")
+        return None if groups is None else dict(groups)
+
     @property
     def cost(self) -> pd.DataFrame:
         """The cost table, empty where cost was not measured."""
@@ -103,6 +110,14 @@ class Results:
     def frames(self, protocol: str, label: str) -> Float[np.ndarray, "n T C H W"]:
         """The kept frames of an entry (`Truth` for the true ones), at the leads `shown_leads` of the protocol."""
         return np.load(self.table.frames_path(protocol, label)).astype(np.float32)
+
+
+def _groups(windows: WindowDataset) -> list[tuple[int, int]] | None:
+    """Pairs of a trajectory and its group; simulated ones have none."""
+    if "group" not in windows.store.per_trajectory:
+        return None
+    group = windows.store.per_trajectory["group"]
+    return [(trajectory, int(group[trajectory])) for trajectory in windows.trajectories]
 
 
 def _about(quantity: Quantity | Comparison) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Trajectories are what was drawn at random, so they are what the bootstrap draws again, the same ones for every model
 (Efron & Tibshirani, An Introduction to the Bootstrap, 1993). Where a model was trained with several seeds, the seeds are
-drawn again too. Windows of one trajectory are averaged first: they are not independent.
+drawn again too. Windows of one trajectory are averaged first: they are not independent. Imported trajectories that were
+cut from one simulation are drawn together, for the same reason.
 """
 
 import itertools
@@ -41,14 +42,22 @@ class Curves:
     Args:
         metric: Its name; `rmse` and `psnr` (of values in [0, 1]) are read as `mse` and are functions of its mean.
         models: Values of each model, (seeds, trajectories, leads), the same trajectories for all.
+        groups: Which simulation each trajectory was cut from; all from their own unless given.
     """
 
     metric: str
     models: dict[str, Float[np.ndarray, "S N T"]]
+    groups: tuple[int, ...] | None = None
 
     @classmethod
-    def read(cls, table: LongTable, protocol: str, metric: str) -> "Curves":
+    def read(cls, table: LongTable, protocol: str, metric: str, groups: Mapping[int, int] | None = None) -> "Curves":
         """The values of a metric.
+
+        Args:
+            table: The results.
+            protocol: Which protocol.
+            metric: Which metric.
+            groups: Which simulation each trajectory was cut from, where that is known.
 
         Raises:
             ValueError: The models were not scored on the same trajectories and leads.
@@ -72,12 +81,19 @@ class Curves:
                     )
                 seeds.append(grid.to_numpy(np.float64))
             models[str(model)] = np.stack(seeds)
-        return cls(metric, models)
+        return cls(metric, models, tuple(groups[i] for i in index[0]) if groups and index else None)
 
     @property
     def forecasters(self) -> list[str]:
         """The models, without the truth."""
         return [name for name in self.models if name != TRUTH]
+
+    @property
+    def independent(self) -> int:
+        """How many simulations the trajectories come from: as many as were drawn at random."""
+        if self.groups is not None:
+            return len(set(self.groups))
+        return next((values.shape[1] for values in self.models.values()), 0)
 
     def mean(self, model: str) -> Float[np.ndarray, " T"]:
         """The mean at each lead, over seeds and trajectories."""
@@ -119,24 +135,26 @@ class Curves:
         """Means of samples drawn again; the same trajectories for every model, seeds of each model on their own."""
         values = self.models[model]
         seeds, trajectories, _ = values.shape
-        weights = _weights(trajectories, ())
+        weights = _weights(self.groups or tuple(range(trajectories)), ())
         if seeds == 1:
             return weights @ values[0]
         by_seed = np.einsum("dn, snt -> dst", weights, values)
-        return np.einsum("ds, dst -> dt", _weights(seeds, tuple(model.encode())), by_seed)
+        return np.einsum("ds, dst -> dt", _weights(tuple(range(seeds)), tuple(model.encode())), by_seed)
 
 
 @cache
-def _weights(count: int, key: tuple[int, ...]) -> Float[np.ndarray, "draws {count}"]:
-    """How much each of `count` samples weighs in the mean of those drawn again."""
-    drawn = np.random.default_rng(key).multinomial(count, [1 / count] * count, size=DRAWS)
-    return drawn / count
+def _weights(groups: tuple[int, ...], key: tuple[int, ...]) -> Float[np.ndarray, "draws n"]:
+    """How much each sample weighs in the mean of those drawn again; the samples of a group are drawn together."""
+    _, member = np.unique(groups, return_inverse=True)
+    count = int(member.max()) + 1
+    drawn = np.random.default_rng(key).multinomial(count, [1 / count] * count, size=DRAWS)[:, member]
+    return drawn / drawn.sum(axis=1, keepdims=True)
 
 
 def not_told_apart(curves: Curves, leads: Sequence[int] | None = None) -> list[tuple[str, str]]:
-    """Pairs of models whose difference may be chance; all pairs if there is one trajectory only."""
+    """Pairs of models whose difference may be chance; all pairs if there is one simulation only."""
     names = curves.forecasters
-    if names and curves.models[names[0]].shape[1] == 1:
+    if curves.independent == 1:
         return list(itertools.combinations(names, 2))
     pairs = itertools.combinations(names, 2)
     return [(a, b) for a, b in pairs if not _apart(curves.difference(a, b, leads))]
@@ -172,7 +190,12 @@ PIXEL = (
 
 
 def leaderboard(
-    table: LongTable, protocol: str, horizon: int, leads: Sequence[int], metrics: Sequence[Metric]
+    table: LongTable,
+    protocol: str,
+    horizon: int,
+    leads: Sequence[int],
+    metrics: Sequence[Metric],
+    groups: Mapping[int, int] | None = None,
 ) -> pd.DataFrame:
     """Means with their intervals, a row for each model, metric and lead.
 
@@ -182,22 +205,24 @@ def leaderboard(
         horizon: Its number of leads.
         leads: Leads to show; those beyond the horizon are left out. The mean over all leads has the lead 0.
         metrics: What to show, RMSE among it.
+        groups: Which simulation each trajectory was cut from, where that is known.
 
     Returns:
-        Columns `protocol`, `model`, `metric`, `lead`, `mean`, `low`, `high`, `seeds`, `trajectories`, `diverged` (forecasts
-        with a frame that is not finite), best mean RMSE first and the floor last.
+        Columns `protocol`, `model`, `metric`, `lead`, `mean`, `low`, `high`, `seeds`, `trajectories` (those cut from one
+        simulation count once), `diverged` (forecasts with a frame that is not finite), best mean RMSE first and the floor
+        last.
     """
     lost = diverged(table, protocol)
     rows = []
     shown = [lead for lead in leads if lead <= horizon] or [horizon]
     for metric in metrics:
-        curves = Curves.read(table, protocol, metric.name)
+        curves = Curves.read(table, protocol, metric.name, groups)
         for model in curves.forecasters:
-            seeds, trajectories, _ = curves.models[model].shape
+            seeds = len(curves.models[model])
             for lead in [0] if metric.whole else [0, *shown]:
                 interval = curves.interval(model, [lead] if lead else None)
                 same = {"protocol": protocol, "model": model, "metric": metric.name, "lead": lead}
-                counts = {"seeds": seeds, "trajectories": trajectories, "diverged": int(lost.get(model, 0))}
+                counts = {"seeds": seeds, "trajectories": curves.independent, "diverged": int(lost.get(model, 0))}
                 rows.append(same | vars(interval) | counts)
     board = pd.DataFrame(rows)
     best = board[(board["metric"] == "rmse") & (board["lead"] == 0)].set_index("model")["mean"]

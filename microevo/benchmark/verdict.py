@@ -19,7 +19,7 @@ def verdict(
     if not ranked:
         return [], ["No model has forecasts that are finite throughout, so that there is no best one."]
     best, *others = ranked
-    trajectories = curves.models[best].shape[1]
+    trajectories = curves.independent
     certain = trajectories > 1
     unsure = [pair for pair in not_told_apart(curves) if all(math.isfinite(means[model].mean) for model in pair)]
     rivals = [model for model in others if (best, model) in unsure or (model, best) in unsure]
