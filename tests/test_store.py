@@ -18,7 +18,6 @@ import xarray
 import zarr
 
 from microevo.data import Layout, TrajectoryStore
-from microevo.data import store as store_module
 from microevo.processes import Field
 
 
@@ -122,14 +121,14 @@ def test_a_store_is_overwritten_only_when_asked(make_store):
 
 
 def test_of_two_that_make_a_store_at_the_same_moment_the_slower_gives_way(tmp_path, monkeypatch):
-    write = store_module._write_skeleton
+    write = Layout.write
 
-    def slow(path, layout):
-        write(path, layout)
-        monkeypatch.setattr(store_module, "_write_skeleton", write)
+    def slow(layout, path):
+        write(layout, path)
+        monkeypatch.setattr(Layout, "write", write)
         TrajectoryStore.create(tmp_path / "a.zarr", layout).write(1, frames())
 
-    monkeypatch.setattr(store_module, "_write_skeleton", slow)
+    monkeypatch.setattr(Layout, "write", slow)
     with pytest.raises(FileExistsError, match="just been made by another process"):
         TrajectoryStore.create(tmp_path / "a.zarr", layout())
     assert TrajectoryStore.open(tmp_path / "a.zarr", unfinished=True).missing() == [0, 2]

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from microevo.benchmark.evaluate import Evaluation
 from microevo.benchmark.long_table import LongTable
 from microevo.data import WindowDataset
-from microevo.data.store import versions
+from microevo.data.layout import versions
 from microevo.metrics import Comparison, Quantity
 
 ABOUT, COST = "benchmark.json", "cost.csv"

@@ -14,7 +14,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from microevo.data.store import versions
+from microevo.data.layout import versions
 
 
 def free_path(path: Path) -> Path:

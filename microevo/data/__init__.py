@@ -4,7 +4,8 @@ from microevo.data.datamodule import TrajectoryDataModule
 from microevo.data.draw import Range
 from microevo.data.generate import generate
 from microevo.data.imports import import_frames
-from microevo.data.store import Layout, TrajectoryStore
+from microevo.data.layout import Layout
+from microevo.data.store import TrajectoryStore
 from microevo.data.windows import Window, WindowDataset
 
 __all__ = [

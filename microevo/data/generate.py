@@ -12,7 +12,8 @@ import torch
 from tqdm import tqdm
 
 from microevo.data.draw import Draw, Range
-from microevo.data.store import SPLITS, Layout, TrajectoryStore, versions
+from microevo.data.layout import SPLITS, Layout, versions
+from microevo.data.store import TrajectoryStore
 from microevo.data.workers import Simulation, batches, simulate_batches
 from microevo.processes import Process, trajectory_generator
 

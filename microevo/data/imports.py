@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
+from microevo.data.layout import SPLITS, Layout
 from microevo.data.readers import FrameSource, open_frames
-from microevo.data.store import SPLITS, Layout, TrajectoryStore
+from microevo.data.store import TrajectoryStore
 from microevo.processes import Field
 
 COORDINATES = ("time", "z", "y", "x", "split", "group")

@@ -1,17 +1,14 @@
-"""The zarr layout of simulated and imported trajectories, written and read in one place."""
+"""Stored trajectories, simulated or imported: making a store, writing to it and reading it."""
 
 import contextlib
 import errno
 import hashlib
 import os
-import platform
 import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,65 +17,7 @@ import zarr
 import zarr.codecs
 from jaxtyping import Float
 
-from microevo.processes import Field
-
-SCHEMA_VERSION = 1
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """What a store holds besides its numbers; all of it is written to the store's attributes.
-
-    Args:
-        fields: The saved fields, in the order of the axis `C`.
-        frames: Frames per trajectory, T.
-        image_shape: Pixels along (y, x).
-        splits: The split (train, val or test) of each trajectory.
-        process: Name of what evolves.
-        recipe: Everything needed to make the store again: for a simulation the process, its settings, the
-            seed; for an import the input and its options.
-        command: The shell command that made the store, and that finishes an interrupted one.
-        frame_interval: Time between frames [time_unit].
-        first_frame: Time of the first frame [time_unit].
-        spacing: Distance between pixels [length_unit].
-        boundary: `periodic`, `no-flux` or `unknown`.
-        symmetries: Transformations that turn a trajectory into another possible one: any of `shift`
-            (periodic translation), `flip` and `rotate` (quarter turns).
-        per_trajectory: Further numbers known of each trajectory (seed, drawn parameters, window group).
-        time_unit: Unit of time.
-        length_unit: Unit of length.
-    """
-
-    fields: tuple[Field, ...]
-    frames: int
-    image_shape: tuple[int, ...]
-    splits: tuple[str, ...]
-    process: str
-    recipe: Mapping[str, Any]
-    command: str = ""
-    frame_interval: float = 1.0
-    first_frame: float = 0.0
-    spacing: float = 1.0
-    boundary: str = "unknown"
-    symmetries: tuple[str, ...] = ()
-    per_trajectory: Mapping[str, np.ndarray] = field(default_factory=dict)
-    time_unit: str = "t0"
-    length_unit: str = "l0"
-
-    def __post_init__(self) -> None:
-        strangers = sorted(set(self.splits) - set(SPLITS))
-        if strangers:
-            raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(strangers)} was given")
-        if not self.splits:
-            raise ValueError("a store needs at least one trajectory; ask for some in `splits`")
-        if self.frames < 1:
-            raise ValueError(f"a trajectory needs at least one frame, but frames is {self.frames}")
-
-    @property
-    def bytes(self) -> int:
-        """Size of the numbers on disk."""
-        return 4 * len(self.fields) * len(self.splits) * self.frames * int(np.prod(self.image_shape))
+from microevo.data.layout import SCHEMA_VERSION, SPLITS, Layout
 
 
 class TrajectoryStore:
@@ -161,7 +100,7 @@ class TrajectoryStore:
         # A folder of its own: jobs that start on several computers at the same moment may share a process id.
         scratch = Path(tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent))
         try:
-            _write_skeleton(scratch / "new", layout)
+            layout.write(scratch / "new")
             if overwrite and path.exists():
                 path.rename(scratch / "old")
             (scratch / "new").rename(path)
@@ -336,81 +275,6 @@ def _read_attributes(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
         return None
     return attributes if "microevo_schema" in attributes else None
-
-
-def _write_skeleton(path: Path, layout: Layout) -> None:
-    """Write everything but the trajectories themselves."""
-    n = len(layout.splits)
-    group = zarr.create_group(store=path, zarr_format=3)
-    per_trajectory = ["split", *layout.per_trajectory]
-    for entry in layout.fields:
-        group.create_array(
-            entry.name,
-            shape=(n, layout.frames, *layout.image_shape),
-            chunks=(1, layout.frames, *layout.image_shape),
-            dtype="<f4",
-            compressors=None,  # zstd saves a tenth of a phase field and costs 50 times the reading time
-            fill_value=np.nan,  # a missing chunk must not read as a microstructure
-            config={"write_empty_chunks": True},
-            dimension_names=("trajectory", "time", *_space(layout)),
-            attributes={
-                "long_name": entry.long_name,
-                "units": entry.units,
-                "coordinates": " ".join(per_trajectory),  # the CF convention; xarray makes them coordinates
-            },
-        )
-
-    def coordinate(name: str, values: np.ndarray, dimension: str, **attributes: Any) -> None:
-        array = group.create_array(
-            name, shape=values.shape, dtype=values.dtype, dimension_names=(dimension,), attributes=attributes
-        )
-        array[:] = values
-
-    coordinate(
-        "time",
-        layout.first_frame + layout.frame_interval * np.arange(layout.frames),
-        "time",
-        # Not `units`: xarray would take a unit of time for a calendar.
-        unit=layout.time_unit,
-    )
-    for name, pixels in zip(_space(layout), layout.image_shape, strict=True):
-        coordinate(name, layout.spacing * (np.arange(pixels) + 0.5), name, units=layout.length_unit)
-    coordinate(
-        "split",
-        np.array([SPLITS.index(name) for name in layout.splits], dtype=np.int8),
-        "trajectory",
-        flag_values=list(range(len(SPLITS))),
-        flag_meanings=" ".join(SPLITS),
-    )
-    for name, values in layout.per_trajectory.items():
-        coordinate(name, np.asarray(values), "trajectory")
-
-    described = asdict(layout)
-    for name in ("fields", "frames", "image_shape", "splits", "per_trajectory"):
-        described.pop(name)
-    group.attrs.update(
-        described
-        | {
-            "microevo_schema": SCHEMA_VERSION,
-            "complete": False,
-            "fields": [entry.name for entry in layout.fields],
-            "per_trajectory": list(layout.per_trajectory),
-            "versions": versions(),
-        }
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is an extension of format 3
-        zarr.consolidate_metadata(path)  # arrays never change, and a reader opens one file instead of one per array
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers of a simulation or a training."""
-    names = ("microevo", "torch", "lightning", "torchmetrics", "numpy", "zarr")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
-
-
-def _space(layout: Layout) -> tuple[str, ...]:
-    return ("z", "y", "x")[-len(layout.image_shape) :]
 
 
 def _has_size(chunk: Path, size: int) -> bool:
