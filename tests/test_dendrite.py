@@ -1,26 +1,23 @@
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 import torch
+from starts import generators
 from torch import Tensor
 
-from microevo.processes import Grid, simulate, trajectory_generator
+from microevo.processes import Grid, simulate
 from microevo.processes.dendrite import DendriticSolidification
 
 SMALL = Grid(shape=(64, 64), spacing=0.03)
 QUARTER = Grid(shape=(128, 128), spacing=0.03, coarsen=4)  # a quarter of the published area, enough for 20 frames
 
 
-def generators(n: int) -> list[torch.Generator]:
-    return [trajectory_generator(0, index) for index in range(n)]
-
-
 def grown(law: DendriticSolidification, time: float) -> Tensor:
     """The fields (2, y, x) at a time."""
     stepper = law.stepper()
-    stepper.start(law.initial(generators(1)).to(law.dtype))
+    stepper.start(law.initial(generators(0)).to(law.dtype))
     stepper.advance(time)
     return stepper.u[0]
 
@@ -41,19 +38,11 @@ class Poisoned(DendriticSolidification):
         return u
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("heat", ["explicit", "implicit"])
 @pytest.mark.parametrize(("precision", "drift"), [("float64", 1e-13), ("float32", 1e-6)])
 def test_heat_is_that_of_the_solid(precision: str, drift: float, heat: str) -> None:
     law = DendriticSolidification(grid=SMALL, precision=precision, heat=heat)
-    start = law.initial(generators(1))[0]
+    start = law.initial(generators(0))[0]
     phi, temperature = grown(law, 0.05).double()
     assert float(phi.mean()) > 2 * float(start[0].mean())
     balance = (temperature - law.latent_heat * phi).mean() + law.latent_heat * start[0].mean()
@@ -154,7 +143,6 @@ def test_both_schemes_are_of_first_order_and_agree() -> None:
         assert fine < 0.02 * float(truth.norm())
 
 
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("heat", ["explicit", "implicit"])
 @pytest.mark.parametrize("cells", [64, 54])
 def test_same_bytes_in_any_batch(cells: int, heat: str) -> None:
@@ -166,11 +154,11 @@ def test_same_bytes_in_any_batch(cells: int, heat: str) -> None:
         "undercooling": [1.0, 1.2, 1.4],
         "seed_radius": [0.4, 0.3, 0.2],
     }
-    together = simulate(law.with_parameters(values), generators(3), 4)
+    together = simulate(law.with_parameters(values), generators(0, 1, 2), 4)
     assert together.shape == (3, 4, 2, cells // 2, cells // 2)
     for i in range(3):
         one = DendriticSolidification(grid=law.grid, heat=heat, **{name: value[i] for name, value in values.items()})
-        assert torch.equal(together[i : i + 1], simulate(one, generators(1), 4))
+        assert torch.equal(together[i : i + 1], simulate(one, generators(0), 4))
 
 
 def test_float32_follows_float64() -> None:
@@ -181,7 +169,7 @@ def test_float32_follows_float64() -> None:
 def test_asked_times_are_met_exactly() -> None:
     law = DendriticSolidification(grid=SMALL)
     stepper = law.stepper()
-    stepper.start(law.initial(generators(2)).float())
+    stepper.start(law.initial(generators(0, 1)).float())
     for time in (1e-5, 2.5e-4, 1 / 300):
         before = stepper.u
         stepper.advance(time)
@@ -195,14 +183,14 @@ def test_asked_times_are_met_exactly() -> None:
 
 
 def test_frame_zero_is_the_bare_seed() -> None:
-    first = simulate(DendriticSolidification(), generators(2), 1)
+    first = simulate(DendriticSolidification(), generators(0, 1), 1)
     assert first.shape == (2, 1, 2, 64, 64)
     assert float(first[0, 0, 0].mean()) == pytest.approx(0.0094, abs=1e-4)
     assert not first[:, :, 1].any()
 
 
 def test_first_frames_are_the_published_ones() -> None:
-    phi = simulate(DendriticSolidification(grid=QUARTER), generators(1), 21)[0, :, 0]
+    phi = simulate(DendriticSolidification(grid=QUARTER), generators(0), 21)[0, :, 0]
     for frame, solid in {10: 0.0310, 20: 0.0487}.items():
         assert float(phi[frame].mean()) / 4 == pytest.approx(solid, rel=0.05)
     assert tip_radius(phi[20]) == pytest.approx(8.9, abs=1)
@@ -210,7 +198,7 @@ def test_first_frames_are_the_published_ones() -> None:
 
 def test_a_nan_is_blamed_on_its_trajectory() -> None:
     with pytest.raises(ValueError, match=r"Poisoned, trajectory 2: at time 0.0038.* steps of 9.76e-05.*finite"):
-        simulate(Poisoned(grid=SMALL), generators(4), 2)
+        simulate(Poisoned(grid=SMALL), generators(0, 1, 2, 3), 2)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +227,7 @@ def test_impossible_settings_are_refused(settings: dict, said: str) -> None:
 @pytest.mark.parametrize("heat", ["explicit", "implicit"])
 def test_a_gpu_grows_the_same_crystals(heat: str) -> None:
     law = DendriticSolidification(grid=SMALL, heat=heat).with_parameters({"theta0": [10.0, -20.0, 30.0]})
-    host, device = (simulate(law, generators(3), 6, device).cpu() for device in ("cpu", "cuda"))
+    host, device = (simulate(law, generators(0, 1, 2), 6, device).cpu() for device in ("cpu", "cuda"))
     torch.testing.assert_close(host, device, atol=1e-4, rtol=0)
 
 
@@ -247,7 +235,7 @@ def test_a_gpu_grows_the_same_crystals(heat: str) -> None:
 def test_published_solid_fraction_and_tips() -> None:
     """The four published trajectories by their fitted parameters: two at undercooling 1, two stronger."""
     fitted = {"undercooling": [1.0, 1.21, 1.0, 1.37], "theta0": [16.3, 28.7, 28.1, -29.9]}
-    phi = simulate(DendriticSolidification().with_parameters(fitted), generators(4), 100)[:, :, 0]
+    phi = simulate(DendriticSolidification().with_parameters(fitted), generators(0, 1, 2, 3), 100)[:, :, 0]
     assert float(phi.min()) > -0.006
     assert float(phi.max()) < 1.001
     solid = {

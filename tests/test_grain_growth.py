@@ -2,13 +2,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
+import starts
 import torch
 from torch import Tensor
 
-from microevo.processes import Grid, rollout, simulate, trajectory_generator
+from microevo.processes import Grid, rollout, simulate
 from microevo.processes.grain_growth import GrainGrowth
 from microevo.processes.grain_kernel import SMALLEST, euler_kernel
 from microevo.processes.grain_stepper import GrainStepper, euler_torch
@@ -16,8 +18,7 @@ from microevo.processes.grain_stepper import GrainStepper, euler_torch
 SMALL = {"grid": Grid(shape=(64, 64), spacing=0.25, coarsen=4), "first_frame": 2.0, "grains": 20}
 
 
-def generators(*indices: int) -> list[torch.Generator]:
-    return [trajectory_generator(5, index) for index in indices]
+generators = partial(starts.generators, seed=5)
 
 
 def reduced(shape: tuple[int, int], k: float, **settings: object) -> GrainGrowth:

@@ -9,22 +9,19 @@ import numpy as np
 import pytest
 import torch
 from figures import Figure
+from starts import generators
 from torch import Tensor
 
-from microevo.processes import DendriticSolidification, Grid, StepError, simulate, trajectory_generator
+from microevo.processes import DendriticSolidification, Grid, StepError, simulate
 
 SMALL = Grid(shape=(64, 64), spacing=0.03)
-
-
-def generators(n: int) -> list[torch.Generator]:
-    return [trajectory_generator(0, index) for index in range(n)]
 
 
 def grown(time: float, **settings: object) -> Tensor:
     """phi and T (2, y, x) at a time."""
     law = DendriticSolidification(**({"grid": SMALL, "precision": "float64"} | settings))
     stepper = law.stepper()
-    stepper.start(law.initial(generators(1)).to(law.dtype))
+    stepper.start(law.initial(generators(0)).to(law.dtype))
     stepper.advance(time)
     return stepper.u[0]
 
@@ -162,7 +159,7 @@ def test_any_grid(precision: str, shape: tuple[int, int], coarsen: int, heat: st
         law = DendriticSolidification(
             grid=Grid(shape=cells, spacing=0.03, coarsen=coarsen), theta0=theta0, heat=heat, precision=precision
         )
-        frames = simulate(law, generators(1), 4)
+        frames = simulate(law, generators(0), 4)
         assert frames.dtype == torch.float32
         assert frames.shape == (1, 4, 2, *(n // coarsen for n in cells))
         return frames[0, -1]
@@ -193,7 +190,7 @@ def test_unstable_choices_are_refused_with_their_limit(settings: dict, said: str
 def test_a_number_that_is_not_finite_names_trajectory_time_and_step(field: str) -> None:
     law = DendriticSolidification(grid=SMALL)
     stepper = law.stepper()
-    stepper.start(law.initial(generators(3)).float())
+    stepper.start(law.initial(generators(0, 1, 2)).float())
     stepper.advance(0.004)
     getattr(stepper.lanes[1], field).cells[0, 3, 4] = torch.inf
     with pytest.raises(StepError, match=r"at time 0\.009, with steps of 0\.0001, the field is not finite") as raised:

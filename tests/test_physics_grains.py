@@ -4,16 +4,17 @@ Lengths are cells, times 1/(L m) and energies m, so that L kappa is `k`; `l = sq
 """
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
+import starts
 import torch
 from figures import Figure
 from scipy.integrate import solve_bvp
 from torch import Tensor
 
-from microevo.processes import GrainGrowth, Grid, StepError, simulate, trajectory_generator
+from microevo.processes import GrainGrowth, Grid, StepError, simulate
 from microevo.processes.grain_stepper import GrainStepper
 from microevo.processes.prescribed import PrescribedBDF
 from microevo.processes.transform import modes_of
@@ -22,8 +23,7 @@ SLOW = pytest.mark.slow
 CURVATURE = "motion by curvature, Allen & Cahn (1979)"
 
 
-def generators(*indices: int) -> list[torch.Generator]:
-    return [trajectory_generator(5, index) for index in indices]
+generators = partial(starts.generators, seed=5)
 
 
 def reduced(shape: tuple[int, int], k: float, **settings: object) -> GrainGrowth:

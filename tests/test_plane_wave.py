@@ -4,20 +4,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from starts import generators
 from torch import Tensor
 
 from microevo.data import TrajectoryStore, generate
 from microevo.data.generate import Range
-from microevo.processes import Grid, simulate, trajectory_generator
+from microevo.processes import Grid, simulate
 from microevo.processes.plane_wave import PlaneWave
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "real" / "Plane_wave_propagation_test_10_10.npy"
 OPEN = Grid(shape=(32, 32), boundary="no-flux")
 OMEGA, ALPHA, KY, KX = 0.61871, 0.007503, 0.20264, 0.04510  # least squares over 112 published frames
-
-
-def generators(n: int) -> list[torch.Generator]:
-    return [trajectory_generator(0, index) for index in range(n)]
 
 
 def closed_form(frames: int) -> np.ndarray:
@@ -35,7 +32,7 @@ def published() -> Tensor:
         speed=math.hypot(OMEGA, ALPHA) / k,
         alpha=ALPHA,
     )
-    return simulate(law, generators(1), 112)[0].double()
+    return simulate(law, generators(0), 112)[0].double()
 
 
 def test_every_frame_is_the_closed_form(published: Tensor) -> None:
@@ -70,7 +67,7 @@ def test_persistence_errs_as_on_the_published_sample(published: Tensor, lead: in
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published samples are not at ../shared/real")
 def test_the_defaults_are_the_published_sample() -> None:
     windows = np.load(PUBLISHED).astype(np.float32)
-    frames = simulate(PlaneWave(), generators(1), 88)[0, :, 0].numpy()
+    frames = simulate(PlaneWave(), generators(0), 88)[0, :, 0].numpy()
     for i, window in enumerate(windows):
         assert np.abs(frames[4 * i : 4 * i + 20] - window).max() < 0.01
 
@@ -78,7 +75,7 @@ def test_the_defaults_are_the_published_sample() -> None:
 def test_both_fields_solve_the_damped_wave_equation() -> None:
     law = PlaneWave(grid=OPEN, alpha=0.02, speed=2.0, precision="float64")
     stepper = law.stepper()
-    stepper.start(law.initial(generators(1)))
+    stepper.start(law.initial(generators(0)))
 
     def at(time: float) -> Tensor:
         stepper.advance(time)
@@ -93,15 +90,15 @@ def test_both_fields_solve_the_damped_wave_equation() -> None:
 
 def test_it_travels_against_its_wave_vector() -> None:
     law = PlaneWave(grid=OPEN, wavelength=16.0, direction=0.0, speed=2.0, alpha=0.0, precision="float64")
-    frames = simulate(law, generators(1), 2)[0, :, 0]
+    frames = simulate(law, generators(0), 2)[0, :, 0]
     torch.testing.assert_close(frames[1, :, :-2], frames[0, :, 2:])
-    down = simulate(PlaneWave(grid=OPEN, wavelength=16.0, direction=90.0, speed=2.0, alpha=0.0), generators(1), 2)
+    down = simulate(PlaneWave(grid=OPEN, wavelength=16.0, direction=90.0, speed=2.0, alpha=0.0), generators(0), 2)
     torch.testing.assert_close(down[0, 1, 0, :-2], down[0, 0, 0, 2:])
 
 
 def test_a_late_phase_is_exact_in_float32() -> None:
     low, high = (
-        simulate(PlaneWave(grid=OPEN, first_frame=1e6, alpha=0.0, precision=precision), generators(1), 1)
+        simulate(PlaneWave(grid=OPEN, first_frame=1e6, alpha=0.0, precision=precision), generators(0), 1)
         for precision in ("float32", "float64")
     )
     torch.testing.assert_close(low, high, atol=5e-7, rtol=0)
@@ -110,8 +107,8 @@ def test_a_late_phase_is_exact_in_float32() -> None:
 def test_a_coarser_image_shows_the_same_wave() -> None:
     fine = Grid(shape=(128, 128), spacing=0.25, coarsen=4, boundary="no-flux")
     torch.testing.assert_close(
-        simulate(PlaneWave(grid=fine), generators(1), 3),
-        simulate(PlaneWave(grid=OPEN), generators(1), 3),
+        simulate(PlaneWave(grid=fine), generators(0), 3),
+        simulate(PlaneWave(grid=OPEN), generators(0), 3),
         atol=3e-3,
         rtol=0,
     )
@@ -119,10 +116,10 @@ def test_a_coarser_image_shows_the_same_wave() -> None:
 
 def test_same_bytes_in_any_batch() -> None:
     values = {"wavelength": [20.0, 25.0, 40.0], "direction": [0.0, 100.0, 290.0], "alpha": [0.0, 0.01, 0.005]}
-    together = simulate(PlaneWave(grid=OPEN).with_parameters(values), generators(3), 20)
+    together = simulate(PlaneWave(grid=OPEN).with_parameters(values), generators(0, 1, 2), 20)
     for i in range(3):
         one = {name: value[i] for name, value in values.items()}
-        assert torch.equal(together[i : i + 1], simulate(PlaneWave(grid=OPEN, **one), generators(1), 20))
+        assert torch.equal(together[i : i + 1], simulate(PlaneWave(grid=OPEN, **one), generators(0), 20))
 
 
 def test_a_store_of_different_waves(tmp_path: Path) -> None:

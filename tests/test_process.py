@@ -1,8 +1,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
+import starts
 import torch
 from torch import Tensor
 
@@ -11,8 +13,7 @@ from microevo.processes import Grid, SpinodalDecomposition, rollout, simulate, t
 SMALL = SpinodalDecomposition(grid=Grid(shape=(32, 32)), first_frame=20.0, frame_interval=5.0)
 
 
-def generators(*indices: int) -> list[torch.Generator]:
-    return [trajectory_generator(3, index) for index in indices]
+generators = partial(starts.generators, seed=3)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,13 @@
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from skimage.measure import label
+from starts import generators
 from torch import Tensor
 
-from microevo.processes import Grid, simulate, trajectory_generator
+from microevo.processes import Grid, simulate
 from microevo.processes.prescribed import PrescribedBDF
 from microevo.processes.regular_solution import RegularSolution
 from microevo.processes.stepper import StepError
@@ -17,10 +17,6 @@ SMALL = Grid(shape=(32, 32), spacing=0.5, boundary="no-flux", coarsen=2)
 
 def law(**settings: object) -> RegularSolution:
     return RegularSolution(**({"grid": SMALL, "first_frame": 0.5, "frame_interval": 0.25} | settings))
-
-
-def generators(*indices: int) -> list[torch.Generator]:
-    return [trajectory_generator(0, index) for index in indices]
 
 
 def started(process: RegularSolution, *indices: int) -> PrescribedBDF:
@@ -39,14 +35,6 @@ def after(process: RegularSolution, u0: Tensor, time: float) -> Tensor:
 def distance(a: Tensor, b: Tensor) -> float:
     """Relative to the deviation from the mean."""
     return float((a.double() - b).norm() / (b - b.mean()).norm())
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # ------------------------------------------------------------------- physics
@@ -192,7 +180,6 @@ def test_order_in_time() -> None:
     assert 1.8 < first / second < 2.8  # 2.33 against a truth of the same scheme
 
 
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("scheme", ["cheap", "accurate"])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_same_seed_same_bytes_in_any_batch(precision: str, scheme: str) -> None:
@@ -216,7 +203,6 @@ def test_same_seed_same_bytes_in_any_batch(precision: str, scheme: str) -> None:
         assert torch.equal(together, torch.cat(parts)), f"batches of {size}"
 
 
-@pytest.mark.usefixtures("threads")
 def test_drawn_parameters_equal_those_given_one_by_one() -> None:
     drawn = {"omega": [4.6, 4.8], "kappa": [2.8, 2.6], "diffusivity": [80.0, 90.0], "noise": [0.01, 0.05]}
     together = simulate(law(first_frame=0.1).with_parameters(drawn), generators(0, 1), 2)

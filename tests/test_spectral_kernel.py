@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -15,14 +13,6 @@ from microevo.processes import (
 )
 from microevo.processes.spectral_state import SpectralState
 from microevo.processes.transform import modes_of
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def arguments(dtype: torch.dtype, lanes: int = 3, channels: int = 2, laws: int = 3) -> list[Tensor]:

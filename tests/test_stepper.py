@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -31,15 +29,6 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 @pytest.mark.parametrize("cells", [32, 27])
 def test_same_seed_same_bytes_in_any_batch(precision: str, cells: int) -> None:
@@ -51,7 +40,6 @@ def test_same_seed_same_bytes_in_any_batch(precision: str, cells: int) -> None:
         assert torch.equal(together, torch.cat(parts)), f"batches of {size}"
 
 
-@pytest.mark.usefixtures("threads")
 def test_same_bytes_with_drawn_parameters_and_a_coarser_image() -> None:
     law = process(grid=Grid(shape=(32, 32), coarsen=2))
     mobility = [0.7, 1.0, 1.9]

@@ -7,14 +7,16 @@ growth is in cells and 1/(L m), dendrites in the units of Kobayashi's model.
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import starts
 import torch
 from figures import Figure
 from torch import Tensor
 
-from microevo.processes import DendriticSolidification, GrainGrowth, Grid, simulate, trajectory_generator
+from microevo.processes import DendriticSolidification, GrainGrowth, Grid, simulate
 from microevo.processes.dendrite import DendriteStepper
 from microevo.processes.grain_kernel import SMALLEST, disc, euler_kernel, near
 from microevo.processes.grain_stepper import GrainStepper, euler_torch
@@ -24,9 +26,7 @@ SLOW = pytest.mark.slow
 FIELDS = 10  # of all grains here: the kernel is compiled for each number
 EVEN = "even reflection on a periodic grid of twice the size"
 
-
-def generators(*indices: int) -> list[torch.Generator]:
-    return [trajectory_generator(5, index) for index in indices]
+generators = partial(starts.generators, seed=5)
 
 
 def walled(*shape: int, spacing: float = 1.0) -> Grid:
