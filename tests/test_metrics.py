@@ -51,6 +51,14 @@ def test_equal_frames_score_best(metric, frames):
     torch.testing.assert_close(measure.compute(), torch.full((4,), best, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_arrays_are_measured_as_tensors_are(metric, frames):
+    arrays, tensors = metric(horizon=4), metric(horizon=4)
+    arrays.update(*(array.numpy() for array in frames))
+    tensors.update(*frames)
+    torch.testing.assert_close(arrays.compute(), tensors.compute(), rtol=0, atol=0)
+
+
 def test_relative_l2_of_a_zero_frame():
     target = torch.zeros(1, 2, 1, 2, 2)
     prediction = target.clone()

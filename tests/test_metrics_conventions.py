@@ -147,6 +147,30 @@ def test_frames_that_are_not_finite_or_blank_have_no_value(metric, value):
     assert torch.isnan(metric(prediction, target))[0].tolist() == [False, True, True, False]
 
 
+@pytest.mark.parametrize(
+    "metric",
+    [
+        mse_openstl,
+        mae_openstl,
+        psnr_openstl,
+        snr_openstl,
+        ssim_openstl,
+        ssim_gaussian_openstl,
+        letap_microevoeval,
+        leapsr_microevoeval,
+    ],
+)
+def test_arrays_and_tensors_with_a_gradient_are_measured_as_tensors_are(metric):
+    forecast, truth = bars(5), bars(4)
+    expected = metric(forecast, truth)
+    torch.testing.assert_close(metric(forecast.numpy(), truth.numpy()), expected, rtol=0, atol=0)
+    torch.testing.assert_close(metric(forecast.clone().requires_grad_(), truth).detach(), expected, rtol=0, atol=0)
+
+
+def test_the_published_number_of_an_array():
+    assert microevoeval_total(np.array([[3.0, 4.0]])).item() == 5
+
+
 @pytest.mark.parametrize("metric", [letap_microevoeval, leapsr_microevoeval])
 def test_two_fields_are_refused(metric):
     with pytest.raises(ValueError, match="defined for one field, but there are 2"):

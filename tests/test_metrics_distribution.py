@@ -40,8 +40,15 @@ def test_empty_and_unknown_distributions():
     empty, some = np.zeros(10), np.ones(10)
     for distance in (total_variation, lambda p, t: wasserstein(p, t, EDGES)):
         assert distance(empty, empty) == 0
-        assert np.isnan(distance(empty, some))
-        assert np.isnan(distance(np.full(10, np.nan), some))
+        for other in (some, empty):
+            assert np.isnan(distance(np.full(10, np.nan), other))
+            assert np.isnan(distance(other, np.full(10, np.nan)))
+    for pair in ((empty, some), (some, empty)):
+        assert total_variation(*pair) == 1  # nothing in common
+        assert wasserstein(*pair, EDGES) == 5  # the width of the bins, more than any two distributions have
+    rows = np.stack([empty, some, empty]), np.stack([empty, some, some])
+    assert total_variation(*rows).tolist() == [0, 0, 1]
+    assert wasserstein(*rows, EDGES).tolist() == [0, 0, 5]
 
 
 def test_curves_in_any_number_of_axes():
@@ -57,9 +64,22 @@ def test_slope_agrees_with_scipy():
     np.testing.assert_allclose(slope(values, times), expected)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("fit", [slope, growth_exponent])
+def test_a_single_time_has_no_slope(fit):
+    assert np.isnan(fit(np.array([[2.0], [3.0]]), np.array([7.0]))).tolist() == [True, True]
+
+
 def test_growth_exponent_of_a_power_law():
-    times = np.arange(40.0, 90)
+    times = np.arange(40.0, 130)
     np.testing.assert_allclose(growth_exponent(np.stack([3 * times ** (1 / 3), times**0.5]), times), [1 / 3, 1 / 2])
     assert np.isnan(growth_exponent(np.stack([times - 40]), times)).all()
     with pytest.raises(ValueError, match="times after the quench"):
         growth_exponent(times[None], times - 40)
+
+
+@pytest.mark.parametrize(("last", "known"), [(119, False), (120, True)])
+def test_an_exponent_needs_times_that_differ_by_a_factor_of_three(last, known):
+    """A short window gives anything: a droplet more or less decides."""
+    times = np.arange(40.0, last + 1)
+    assert np.isfinite(growth_exponent(times[None] ** 0.5, times)).tolist() == [known]

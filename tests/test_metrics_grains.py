@@ -9,7 +9,8 @@ import torch
 from scipy import ndimage
 from scipy.spatial import Voronoi, cKDTree
 
-from microevo.metrics import compare, grain_quantities, measure
+from microevo.metrics import compare, grain_quantities, histogram, measure, wasserstein
+from microevo.metrics.grains import ANGLES
 from microevo.statistics.grains import (
     adjacent_grains,
     grain_sides,
@@ -200,6 +201,27 @@ def test_no_grains_is_a_count_of_zero_and_no_mean_area(frame):
     values = measure(QUANTITIES, torch.zeros(1, 1, 1, 16, 16))
     assert values["grain_count"] == 0
     assert np.isnan(values["grain_area"])
+
+
+def test_a_forecast_without_grains_has_the_worst_distributions(frame):
+    grey = np.full((64, 64), 0.7)
+    errors = {name: error.item() for name, error in compare(QUANTITIES, batch(grey), batch(frame)).items()}
+    assert errors["grain_count"] == 30
+    assert math.isnan(errors["grain_area"])  # no grain, no mean
+    assert errors["grain_size_tv"] == errors["grain_sides_tv"] == 1
+    assert errors["grain_size_w1"] == 3
+    assert errors["junction_angle_w1"] == 350
+    # Forecast or truth, and nothing differs where neither has any.
+    assert compare(QUANTITIES, batch(frame), batch(grey))["grain_size_tv"].item() == 1
+    assert compare(QUANTITIES, batch(grey), batch(grey))["grain_size_tv"].item() == 0
+
+
+def test_angles_about_120_degrees_are_in_one_bin_and_sharp_ones_apart():
+    edges = np.array(ANGLES.edges)
+    counts = [histogram(np.array([angle]), edges) for angle in (119.9, 120.1, 20.0, 60.0, 240.0, 340.0)]
+    distances = [wasserstein(one, other, edges) for one, other in zip(counts[::2], counts[1::2], strict=True)]
+    assert distances == [0, 40, 100]
+    assert 120 in ANGLES.middles
 
 
 def test_no_value_depends_on_the_batch(frame, points):

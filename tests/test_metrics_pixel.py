@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from microevo.metrics import correlation, correlation_time, psnr
+from microevo.metrics import absolute_error, correlation, correlation_time, psnr, relative_l2, squared_error, ssim
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,20 @@ def test_a_frame_that_is_not_finite_has_no_value(frames, value):
 def test_no_value_depends_on_the_batch(metric, frames):
     parts = torch.cat([metric(p[None], t[None]) for p, t in zip(*frames, strict=True)])
     torch.testing.assert_close(parts, metric(*frames), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("metric", [squared_error, absolute_error, relative_l2, ssim, psnr, correlation])
+def test_arrays_are_measured_as_tensors_are(metric):
+    truth = np.random.default_rng(0).random((2, 3, 1, 12, 11))
+    forecast = truth[:, :, :, ::-1]  # torch knows no reversed arrays
+    truth.flags.writeable = False
+    expected = metric(torch.from_numpy(forecast.copy()), torch.from_numpy(truth.copy()))
+    torch.testing.assert_close(metric(forecast, truth), expected, rtol=0, atol=0)
+    torch.testing.assert_close(metric(forecast, torch.from_numpy(truth.copy())), expected, rtol=0, atol=0)
+
+
+def test_correlation_time_of_an_array():
+    assert correlation_time(np.array([[1.0, 0.9, 0.7]])).lead.tolist() == [3]
 
 
 def test_correlation_time_by_hand():

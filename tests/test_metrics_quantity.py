@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from microevo.metrics import Comparison, Quantity, compare, measure
-from microevo.metrics.quantity import Shared, all_frames, difference, each_frame, relative_difference
+from microevo.metrics.quantity import Shared, all_frames, difference, each_frame, log_ratio
 
 MEAN = Quantity(name="mean", long_name="mean", unit="1", statistic=each_frame(np.mean))
 CHANGE = Quantity(
@@ -99,4 +99,18 @@ def test_a_shared_step_is_taken_once_for_each_of_two_arrays():
 def test_distances_by_hand():
     one, other = np.array([[1.0, 0.0, -3.0]]), np.array([[2.0, 0.0, 0.0]])
     assert difference(one, other).tolist() == [[1, 0, 3]]
-    assert relative_difference(one, other).tolist() == [[0.5, 0, math.inf]]
+    powers = np.array([[3.0, 0.0, 0.0]]), np.array([[0.0, 3.0, 0.0]])
+    np.testing.assert_allclose(log_ratio(*powers, floor=1.0), [[math.log(4), math.log(4), 0]])
+    assert log_ratio(np.array([[1e-9]]), np.array([[1e-12]]), floor=1.0).item() < 1e-8  # both are far below the floor
+
+
+def test_arrays_are_measured_as_tensors_are(past_truth_forecast):
+    past, truth, forecast = past_truth_forecast
+    arrays = [frames.numpy() for frames in past_truth_forecast]
+    for name, values in measure([CHANGE, MEAN], truth, past).items():
+        np.testing.assert_array_equal(measure([CHANGE, MEAN], arrays[1], arrays[0])[name], values)
+    metrics = [CHANGE, LARGEST]
+    for name, error in compare(metrics, forecast, truth, past).items():
+        torch.testing.assert_close(compare(metrics, arrays[2], arrays[1], arrays[0])[name], error, rtol=0, atol=0)
+    for metric in metrics:
+        torch.testing.assert_close(metric(arrays[2], arrays[1], arrays[0]), metric(forecast, truth, past))

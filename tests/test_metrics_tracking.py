@@ -8,7 +8,14 @@ import torch
 
 from microevo.metrics import Quantity, compare, measure, tracking_metrics
 from microevo.statistics.objects import label
-from microevo.statistics.particles import follow, followed_areas, growth_rates, link, particles_lost
+from microevo.statistics.particles import (
+    follow,
+    followed_areas,
+    growth_rates,
+    link,
+    merged_or_split,
+    particles_lost,
+)
 
 
 def discs(*circles: tuple[float, float, float], side: int = 48) -> np.ndarray:
@@ -83,6 +90,46 @@ def test_the_larger_of_two_that_merge_lives_on():
     assert particles_lost(areas)[1] == 1
 
 
+BRIDGE = np.s_[19:22, 20:25]
+
+
+def joined(frame: np.ndarray) -> np.ndarray:
+    """The two static discs of `TWO` with a bridge between them."""
+    frame = frame.copy()
+    frame[BRIDGE] = 0
+    return frame
+
+
+TWO = discs((20, 16, 6), (20, 29, 6), (38, 10, 4))
+
+
+def test_who_merged_or_split():
+    frames = np.stack([TWO, TWO, joined(TWO), joined(TWO), TWO])
+    followed = follow(numbered(frames))
+    names = [followed[0, y, x] - 1 for y, x in ((20, 16), (20, 29), (38, 10))]
+    survivor = followed[2, 20, 16] - 1
+    swallowed = names[1] if survivor == names[0] else names[0]
+    changed = merged_or_split(followed)
+    assert changed.shape == (5, 4)  # the part that is split off is new
+    expected = np.zeros((5, 4), dtype=bool)
+    expected[[2, 4], survivor] = True
+    np.testing.assert_array_equal(changed, expected)
+    rates = growth_rates(followed_areas(followed), lag=2, changed=changed)
+    # It merged at frame 2 and split at 4, one of which lies within any two frames from 2 on.
+    assert np.isnan(rates[:, survivor]).all()
+    assert np.isnan(rates[:, swallowed]).all()
+    np.testing.assert_array_equal(rates[2:, names[2]], 0)
+    assert merged_or_split(followed[:1]).tolist() == [[False] * 3]
+    assert merged_or_split(np.zeros((2, 4, 4), dtype=np.int32)).shape == (2, 0)
+
+
+def test_rates_leave_out_those_that_changed_within_the_lag():
+    areas = np.array([[1.0], [2], [9], [10], [11], [12]])
+    changed = np.array([[False], [False], [True], [False], [False], [False]])
+    rates = growth_rates(areas, lag=2, changed=changed)
+    np.testing.assert_array_equal(rates[:, 0], [np.nan, np.nan, np.nan, np.nan, 1, 1])
+
+
 def test_a_particle_that_is_born_has_no_area_before():
     areas = followed_areas(follow(numbered(np.stack([discs((10, 10, 4)), discs((10, 10, 4), (30, 30, 3))]))))
     assert np.isnan(areas[0, 1])
@@ -108,8 +155,8 @@ def test_values_agree_with_the_areas():
     rates = growth_rates(areas, lag=2)[4:]
     grows = [row[row > 0].mean() if (row > 0).any() else 0 for row in rates]
     np.testing.assert_allclose(values["particle_growth"][0], grows)
-    np.testing.assert_array_equal(values["particles_lost"][0], particles_lost(areas)[4:])
-    assert values["particles_lost"].sum() == 1
+    np.testing.assert_array_equal(values["particles_lost"][0], np.cumsum(particles_lost(areas)[4:]))
+    assert values["particles_lost"][0, -1] == 1
     assert values["particle_shrinkage"].min() < 0
     np.testing.assert_array_equal(values["particle_rate_w1"][0].sum(axis=1), (~np.isnan(rates)).sum(axis=1))
 
@@ -121,6 +168,28 @@ def test_a_perfect_forecast_has_no_error_and_a_frozen_one_the_change_of_area():
     expected = np.abs(AREAS[4:] - AREAS[3]).mean(axis=1)
     np.testing.assert_allclose(frozen["particle_area"][0], expected, rtol=1e-6)
     assert frozen["particle_growth"][0, -1] > 0
+
+
+def test_a_late_loss_is_better_than_none_at_all():
+    small, gone = discs((10, 10, 3), (30, 30, 5)), discs((30, 30, 5))
+    past, future = np.stack([small] * 2), [small, gone, gone, gone, gone]
+    # What was lost before the last past frame is no matter of the forecast.
+    past[0] = discs((10, 10, 3), (30, 30, 5), (40, 10, 3))
+    costs = []
+    for forecast in (future, [small, *future[:-1]], [small] * 5):
+        arguments = (tensors(np.stack(frames)) for frames in (forecast, future, past))
+        costs.append(compare(METRICS, *arguments)["particles_lost"][0].tolist())
+    assert costs == [[0] * 5, [0, 1, 0, 0, 0], [0, 1, 1, 1, 1]]
+    assert measure(QUANTITIES, tensors(np.stack(future)), tensors(past))["particles_lost"].tolist() == [[0, 1, 1, 1, 1]]
+
+
+def test_what_a_bridge_joins_does_not_grow():
+    past, future = np.stack([TWO, TWO]), np.stack([TWO, joined(TWO), joined(TWO), joined(TWO)])
+    values = measure(QUANTITIES, tensors(future), tensors(past))
+    assert values["particle_growth"].tolist() == [[0] * 4]
+    # Both joined discs are left out while the junction lies within the last two frames.
+    assert values["particle_rate_w1"][0].sum(axis=1).tolist() == [3, 1, 1, 2]
+    assert values["particles_lost"].tolist() == [[0, 1, 1, 1]]
 
 
 def test_a_particle_of_the_wrong_place_counts_as_lost():

@@ -10,6 +10,8 @@ come from `MicroEvoEvalCore/data_processing.py` of github.com/ArcueidCroft/Mirco
 `count_bw_areas` and `count_areas`): L-ETAP for plane wave, spinodal decomposition and dendrite, L-EAPSR for grain growth.
 """
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -17,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from microevo.metrics.pixel import absolute_error, squared_error
+from microevo.metrics.pixel import Array, absolute_error, as_tensor, squared_error
 
 OPENSTL_WINDOW = 7
 GAUSSIAN_WINDOW, GAUSSIAN_SIGMA = 11, 1.5
@@ -30,33 +32,33 @@ ENLARGED_GREY = 55
 # ---------------------------------------------------------------- OpenSTL
 
 
-def mse_openstl(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
+def mse_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Squared error **summed** over fields and pixels; lower is better.
 
     `C * H * W` times `squared_error`. OpenSTL's MSE is its mean over samples and frames, and OpenSTL's RMSE the root of
     that one mean.
     """
-    return squared_error(prediction, target) * target[0, 0].numel()
+    return squared_error(prediction, target) * math.prod(target.shape[2:])
 
 
-def mae_openstl(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
+def mae_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Absolute error **summed** over fields and pixels; lower is better."""
-    return absolute_error(prediction, target) * target[0, 0].numel()
+    return absolute_error(prediction, target) * math.prod(target.shape[2:])
 
 
-def psnr_openstl(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
+def psnr_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Peak signal-to-noise ratio for values in [0, 1], the forecast clipped to them and the truth not [dB]; higher is better."""
     return -10 * squared_error(_clipped(prediction), target).log10()
 
 
-def snr_openstl(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
+def snr_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """`10 log10(sum target^2 / sum (target - prediction)^2)`, the forecast clipped to [0, 1] [dB]; higher is better."""
-    signal = target.float().square().mean(dim=(2, 3, 4))
+    signal = as_tensor(target).float().square().mean(dim=(2, 3, 4))
     return 10 * (signal / squared_error(_clipped(prediction), target)).log10()
 
 
 def ssim_openstl(
-    prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"], data_range: float = 2.0
+    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"], data_range: float = 2.0
 ) -> Float[Tensor, "B T"]:
     """Structural similarity as in published OpenSTL and MicroEvoEval tables [1]; higher is better.
 
@@ -74,11 +76,17 @@ def ssim_openstl(
         )
     uniform = torch.full((OPENSTL_WINDOW,), 1 / OPENSTL_WINDOW)
     samples = OPENSTL_WINDOW**2
-    return _ssim(_clipped(prediction), target, uniform, (0.01 * data_range, 0.03 * data_range), samples / (samples - 1))
+    return _ssim(
+        _clipped(prediction),
+        as_tensor(target),
+        uniform,
+        (0.01 * data_range, 0.03 * data_range),
+        samples / (samples - 1),
+    )
 
 
 def ssim_gaussian_openstl(
-    prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
+    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]
 ) -> Float[Tensor, "B T"]:
     """The other SSIM of the same file, with constants for values in [0, 255] [1].
 
@@ -94,11 +102,11 @@ def ssim_gaussian_openstl(
         )
     places = torch.arange(GAUSSIAN_WINDOW) - GAUSSIAN_WINDOW // 2
     gaussian = torch.exp(-0.5 * (places / GAUSSIAN_SIGMA) ** 2)
-    return _ssim(_clipped(prediction), target, gaussian / gaussian.sum(), (0.01 * 255, 0.03 * 255), 1.0)
+    return _ssim(_clipped(prediction), as_tensor(target), gaussian / gaussian.sum(), (0.01 * 255, 0.03 * 255), 1.0)
 
 
-def _clipped(prediction: Tensor) -> Tensor:
-    return prediction.float().clamp(0, 1)
+def _clipped(prediction: Array) -> Tensor:
+    return as_tensor(prediction).float().clamp(0, 1)
 
 
 def _ssim(
@@ -135,7 +143,7 @@ def _ssim(
 
 
 def letap_microevoeval(
-    prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
+    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]
 ) -> Float[Tensor, "B T"]:
     """What MicroEvoEval's L-ETAP is made of: error of the share of dark pixels [1]; lower is better.
 
@@ -144,15 +152,15 @@ def letap_microevoeval(
     set into the published number. A forecast frame that is not finite, or without any contrast, scores NaN (the original
     counts no dark pixel in the latter).
     """
-    frames = _one_field(prediction, "letap_microevoeval")
-    dark = [(x < HALF_GREY).float().mean(dim=(2, 3)) for x in (_stretched(frames), target[:, :, 0])]
+    frames, truth = _stretched(_one_field(prediction, "letap_microevoeval")), as_tensor(target)[:, :, 0]
+    dark = [(x < HALF_GREY).float().mean(dim=(2, 3)) for x in (frames, truth)]
     # Comparisons with NaN are false, which would make a share of 0.
-    known = _stretched(frames).isfinite().all(dim=3).all(dim=2) & target[:, :, 0].isfinite().all(dim=3).all(dim=2)
+    known = frames.isfinite().all(dim=3).all(dim=2) & truth.isfinite().all(dim=3).all(dim=2)
     return torch.where(known, (dark[0] - dark[1]).abs(), torch.nan)
 
 
 def leapsr_microevoeval(
-    prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
+    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]
 ) -> Float[Tensor, "B T"]:
     """What MicroEvoEval's L-EAPSR is made of, for grain growth: error of the mean share of a grain [1]; lower is better.
 
@@ -167,26 +175,27 @@ def leapsr_microevoeval(
     """
     frames = _one_field(prediction, "leapsr_microevoeval")
     shares = []
-    for x in (frames, target[:, :, 0].float()):
-        grey = _stretched(x).cpu().numpy() * np.float32(255)
+    for x in (frames, as_tensor(target)[:, :, 0].float()):
+        grey = _stretched(x).detach().cpu().numpy() * np.float32(255)
         counts = np.array([_count_bright(frame) for frame in grey.reshape(-1, *grey.shape[2:])], dtype=np.float32)
         shares.append(torch.from_numpy(1 / np.where(counts > 0, counts, np.nan)).view(x.shape[:2]).to(x))
     return (shares[0] - shares[1]).abs()
 
 
-def microevoeval_total(values: Float[Tensor, "B T"]) -> Float[Tensor, ""]:
+def microevoeval_total(values: Float[Array, "B T"]) -> Float[Tensor, ""]:
     """The published L-ETAP or L-EAPSR of a test set: root of the **sum** of squares over samples and leads [1].
 
     It grows with the root of the number of samples and leads, so two numbers compare for equal test sets only. NaN if any
     value is.
     """
+    values = as_tensor(values)
     return values.double().square().sum().sqrt().to(values)
 
 
-def _one_field(prediction: Tensor, name: str) -> Tensor:
+def _one_field(prediction: Array, name: str) -> Tensor:
     if prediction.shape[2] != 1:
         raise ValueError(f"{name} is defined for one field, but there are {prediction.shape[2]}; pass one of them")
-    return prediction[:, :, 0].float()
+    return as_tensor(prediction)[:, :, 0].float()
 
 
 def _stretched(frames: Float[Tensor, "B T H W"]) -> Float[Tensor, "B T H W"]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from microevo.metrics.quantity import Frames, Quantity, all_frames
 from microevo.statistics.dendrite import mean_gradient_magnitude, solid_fraction, tip_radius
 
-LAG = 5  # frames over which the speed is taken: the radius jumps from pixel to pixel
+LAG = 5  # frames over which the speed is taken: the radius wobbles by tenths of a pixel
 
 
 def dendrite_quantities(*, level: float = 0.5, periodic: bool = True, lag: int = LAG) -> tuple[Quantity, ...]:
@@ -19,7 +19,7 @@ def dendrite_quantities(*, level: float = 0.5, periodic: bool = True, lag: int =
         periodic: Whether frames go on beyond a border on the opposite side.
         lag: Frames over which the speed is taken; as many past frames are needed.
     """
-    radius = all_frames(partial(tip_radius, level=level))
+    radius = all_frames(partial(tip_radius, level=level, subpixel=True))
 
     def speed(frames: Frames) -> Float[np.ndarray, "B T"]:
         radii = radius(frames)

@@ -22,10 +22,10 @@ def total_variation(
 ) -> Float[np.ndarray, "*any"]:
     """Half the sum of absolute differences of the two normalised histograms [1]: 0 if equal, 1 if they share no bin.
 
-    NaN where either is empty or NaN; 0 where both are empty, for nothing then differs.
+    1 where just one of them is empty, for the two have nothing in common; 0 where both are; NaN where either is NaN.
     """
     p, t = _normalised(prediction), _normalised(target)
-    return np.where(_both_empty(prediction, target), 0.0, np.abs(p - t).sum(axis=-1) / 2)
+    return _with_empty(np.abs(p - t).sum(axis=-1) / 2, prediction, target, worst=1.0)
 
 
 def wasserstein(
@@ -33,13 +33,15 @@ def wasserstein(
 ) -> Float[np.ndarray, "*any"]:
     """Wasserstein-1 (earth mover's) distance of the two normalised histograms [unit of the edges].
 
-    The mean way that a sample has to be moved, with all samples of a bin at its middle. NaN where either is empty or
-    NaN; 0 where both are empty.
+    The mean way that a sample has to be moved, with all samples of a bin at its middle. Where just one of them is empty
+    there is nothing to move: the whole width of the bins, `edges[-1] - edges[0]`, which no two distributions exceed. 0
+    where both are empty; NaN where either is NaN.
     """
     middles = (edges[1:] + edges[:-1]) / 2
     p, t = _normalised(prediction), _normalised(target)
     excess = np.cumsum(p - t, axis=-1)[..., :-1]
-    return np.where(_both_empty(prediction, target), 0.0, (np.abs(excess) * np.diff(middles)).sum(axis=-1))
+    moved = (np.abs(excess) * np.diff(middles)).sum(axis=-1)
+    return _with_empty(moved, prediction, target, worst=float(edges[-1] - edges[0]))
 
 
 def _normalised(counts: Float[np.ndarray, "*any K"]) -> Float[np.ndarray, "*any K"]:
@@ -47,5 +49,14 @@ def _normalised(counts: Float[np.ndarray, "*any K"]) -> Float[np.ndarray, "*any 
     return counts / np.where(total > 0, total, np.nan)
 
 
-def _both_empty(prediction: Float[np.ndarray, "*any K"], target: Float[np.ndarray, "*any K"]) -> np.ndarray:
-    return np.asarray((prediction.sum(axis=-1) == 0) & (target.sum(axis=-1) == 0))
+def _with_empty(
+    distance: np.ndarray | np.floating,
+    prediction: Float[np.ndarray, "*any K"],
+    target: Float[np.ndarray, "*any K"],
+    worst: float,
+) -> np.ndarray:
+    """The distance, but `worst` where just one of the two is empty and 0 where both are."""
+    totals = [prediction.sum(axis=-1), target.sum(axis=-1)]
+    empty = (totals[0] == 0).astype(int) + (totals[1] == 0)
+    known = ~np.isnan(totals[0] + totals[1])  # a frame that is not finite says nothing, not even beside an empty one
+    return np.where(known & (empty > 0), np.where(empty == 2, 0.0, worst), distance)

@@ -12,14 +12,17 @@ from microevo.statistics.grains import BRIGHT, grain_sides, junction_angles, rel
 
 RADII = Bins("radius / mean radius", "1", tuple(np.linspace(0, 3, 16).tolist()))
 SIDES = Bins("sides of a grain", "1", tuple(np.arange(1.5, 13).tolist()))
-ANGLES = Bins("angle at a triple junction", "degrees", tuple(np.arange(60.0, 181, 10).tolist()))
+# 120 degrees, where most angles are, is the middle of a bin: at an edge, the least deviation would count as a whole bin.
+ANGLES = Bins("angle at a triple junction", "degrees", tuple(np.arange(5.0, 356, 10).tolist()))
 
 
 def grain_quantities(*, level: float = BRIGHT, periodic: bool = True) -> tuple[Quantity, ...]:
     """Count, mean area with its slope, and the distributions of size, sides and junction angles.
 
     Grains are segmented on each frame anew (see `microevo.statistics.grains.segment_grains`), once for all quantities
-    that are measured together. Distributions are counts in bins, which add up over trajectories.
+    that are measured together. Distributions are counts in bins, which add up over trajectories. A frame in which no
+    grains are found has empty ones: beside a truth that has grains their distances have the worst value (1 for the total
+    variation, the width of the bins for Wasserstein-1), the count is 0, and the mean area does not exist and is NaN.
 
     Args:
         level: Grey that tells inside from boundary.

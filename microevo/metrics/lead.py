@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Module
 from torchmetrics import Metric
 
-from microevo.metrics.pixel import absolute_error, relative_l2, squared_error, ssim
+from microevo.metrics.pixel import Array, absolute_error, as_tensor, relative_l2, squared_error, ssim
 
 
 class LeadMetric(Metric):
@@ -44,8 +44,8 @@ class LeadMetric(Metric):
     def score(self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
         """The value of each frame."""
 
-    def update(self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> None:
-        """Add a batch of forecasts.
+    def update(self, prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> None:
+        """Add a batch of forecasts, tensors or NumPy arrays.
 
         Raises:
             ValueError: If the batch does not hold `horizon` frames, or the two shapes differ.
@@ -55,7 +55,7 @@ class LeadMetric(Metric):
                 f"This {type(self).__name__} was built for a horizon of {self.horizon} frames, got "
                 f"{target.shape[1]}: build it with horizon={target.shape[1]} or cut the forecast."
             )
-        score = self.score(prediction, target).to(self.total.dtype)
+        score = self.score(as_tensor(prediction), as_tensor(target)).to(self.total)
         self.total += score.sum(dim=0)
         self.count += len(score)
 

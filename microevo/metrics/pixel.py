@@ -1,22 +1,25 @@
 """Pixel by pixel distances between forecast and truth, one value per frame.
 
-Every function takes frames `B T C H W` and returns `B T`. Averaging over samples is somebody else's job (see
-`lead`), so that a number does not depend on the batch size. All arithmetic is float32 or wider, also under
-autocast.
+Every function takes frames `B T C H W`, tensors or NumPy arrays, and returns a tensor `B T`. Averaging over samples is
+somebody else's job (see `lead`), so that a number does not depend on the batch size. All arithmetic is float32 or wider,
+also under autocast.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+Array = Tensor | np.ndarray  # what metrics take
+
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 
 
-def squared_error(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
+def squared_error(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Squared error, mean over fields and pixels [field units squared]; lower is better.
 
     OpenSTL tables sum over fields and pixels instead: divide theirs by `C * H * W` to compare.
@@ -25,13 +28,13 @@ def squared_error(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, 
     return (prediction - target).square().mean(dim=(2, 3, 4))
 
 
-def absolute_error(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
+def absolute_error(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Absolute error, mean over fields and pixels [field units]; lower is better."""
     prediction, target = _float32(prediction, target)
     return (prediction - target).abs().mean(dim=(2, 3, 4))
 
 
-def relative_l2(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
+def relative_l2(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """`||prediction - target|| / ||target||`, norms over fields and pixels [1]; lower is better.
 
     A frame that is zero everywhere scores 0 when it is forecast exactly and infinity otherwise.
@@ -43,7 +46,7 @@ def relative_l2(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B
 
 
 def ssim(
-    prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"], data_range: float = 1.0
+    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"], data_range: float = 1.0
 ) -> Float[Tensor, "B T"]:
     """Structural similarity, mean over fields and pixels [1]; higher is better, 1 for equal frames.
 
@@ -92,7 +95,7 @@ def ssim(
 
 
 def psnr(
-    prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"], data_range: float = 1.0
+    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"], data_range: float = 1.0
 ) -> Float[Tensor, "B T"]:
     """Peak signal-to-noise ratio, `10 log10(data_range^2 / mean squared error)` [dB]; higher is better.
 
@@ -112,7 +115,7 @@ def psnr(
     return 10 * (data_range**2 / squared_error(prediction, target)).log10()
 
 
-def correlation(prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
+def correlation(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Pearson correlation of forecast and truth over pixels, mean over fields [1]; higher is better, 1 at most.
 
     Blind to a wrong mean or contrast. Where a frame does not vary the coefficient is undefined: 1 is given if the two
@@ -146,7 +149,7 @@ class CorrelationTime(NamedTuple):
     censored: Bool[Tensor, " B"]
 
 
-def correlation_time(values: Float[Tensor, "B T"], threshold: float = 0.8) -> CorrelationTime:
+def correlation_time(values: Float[Array, "B T"], threshold: float = 0.8) -> CorrelationTime:
     """First lead at which the correlation is under a threshold [frames]; higher is better.
 
     A forecast that keeps its pattern over the whole horizon T counts as T + 1 and is marked as censored. A mean of these
@@ -160,15 +163,21 @@ def correlation_time(values: Float[Tensor, "B T"], threshold: float = 0.8) -> Co
         values: `correlation` of each forecast at each lead, lead 1 first.
         threshold: Correlation that must be kept; 0.8 and 0.9 are usual.
     """
+    values = as_tensor(values)
     kept = values >= threshold
     leads_kept = kept.cumprod(dim=1).sum(dim=1)
     return CorrelationTime(lead=(leads_kept + 1).to(values), censored=leads_kept == values.shape[1])
 
 
-def _float32(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def as_tensor(array: Array) -> Tensor:
+    """A tensor as it is, and a copy of a NumPy array: torch knows neither read-only nor reversed ones."""
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array, order="C"))
+
+
+def _float32(prediction: Array, target: Array) -> tuple[Tensor, Tensor]:
     if prediction.shape != target.shape:
         raise ValueError(
             f"Forecast and truth must have the same shape (B, T, C, H, W), got {tuple(prediction.shape)} and "
             f"{tuple(target.shape)}."
         )
-    return prediction.float(), target.float()
+    return as_tensor(prediction).float(), as_tensor(target).float()

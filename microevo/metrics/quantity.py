@@ -2,7 +2,8 @@
 
 A *statistic* maps frames of one field to one number or one curve per frame, a *metric* compares forecast and truth. Both
 are plain functions; a `Quantity` puts a statistic, its unit and its distance under a name, so that a benchmark can go
-through a list of them. Statistics are numpy, metrics torch: `frames_of` is the only place where the one becomes the other.
+through a list of them. Statistics are numpy; metrics take tensors or NumPy arrays and return tensors: `frames_of` is the
+only place where the one becomes the other.
 Lengths are in pixels [px] and times in frames [fr], whatever the units of the process.
 """
 
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from microevo.metrics.pixel import Array, as_tensor
 
 T = TypeVar("T")
 Frames = Float[np.ndarray, "B frames H W"]
@@ -61,13 +64,19 @@ def difference(prediction: Float[np.ndarray, "B T"], target: Float[np.ndarray, "
     return np.abs(prediction - target)
 
 
-def relative_difference(
-    prediction: Float[np.ndarray, "B T"], target: Float[np.ndarray, "B T"]
+def log_ratio(
+    prediction: Float[np.ndarray, "B T"], target: Float[np.ndarray, "B T"], floor: float
 ) -> Float[np.ndarray, "B T"]:
-    """Absolute difference divided by the truth's absolute value [1]; 0 where both are 0."""
-    apart = np.abs(prediction - target)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(apart == 0, 0.0, apart / np.abs(target))
+    """`|ln((prediction + floor) / (target + floor))|` of values that are not negative [1].
+
+    Twice as much and half as much are as far from the truth, and what is far below the floor on both sides does not count.
+
+    Args:
+        prediction: Values of the forecast.
+        target: Values of the truth.
+        floor: Value below which nothing can be told, positive [unit of the values].
+    """
+    return np.abs(np.log(prediction + floor) - np.log(target + floor))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +99,9 @@ class Comparison:
 
     def __call__(
         self,
-        prediction: Float[Tensor, "B T C H W"],
-        target: Float[Tensor, "B T C H W"],
-        past: Float[Tensor, "B P C H W"] | None = None,
+        prediction: Float[Array, "B T C H W"],
+        target: Float[Array, "B T C H W"],
+        past: Float[Array, "B P C H W"] | None = None,
         field: int = 0,
     ) -> Float[Tensor, "B T"]:
         """Error of each forecast frame; see `compare` for the arguments."""
@@ -133,9 +142,9 @@ class Quantity:
 
     def __call__(
         self,
-        prediction: Float[Tensor, "B T C H W"],
-        target: Float[Tensor, "B T C H W"],
-        past: Float[Tensor, "B P C H W"] | None = None,
+        prediction: Float[Array, "B T C H W"],
+        target: Float[Array, "B T C H W"],
+        past: Float[Array, "B P C H W"] | None = None,
         field: int = 0,
     ) -> Float[Tensor, "B T"]:
         """Error of each forecast frame; see `compare` for the arguments."""
@@ -144,8 +153,8 @@ class Quantity:
 
 def measure(
     quantities: Sequence[Quantity],
-    frames: Float[Tensor, "B T C H W"],
-    past: Float[Tensor, "B P C H W"] | None = None,
+    frames: Float[Array, "B T C H W"],
+    past: Float[Array, "B P C H W"] | None = None,
     field: int = 0,
 ) -> dict[str, np.ndarray]:
     """Every statistic of a list, by name, float64: `B T`, or `B T K` for curves.
@@ -162,9 +171,9 @@ def measure(
 
 def compare(
     metrics: Sequence[Quantity | Comparison],
-    prediction: Float[Tensor, "B T C H W"],
-    target: Float[Tensor, "B T C H W"],
-    past: Float[Tensor, "B P C H W"] | None = None,
+    prediction: Float[Array, "B T C H W"],
+    target: Float[Array, "B T C H W"],
+    past: Float[Array, "B P C H W"] | None = None,
     field: int = 0,
 ) -> dict[str, Float[Tensor, "B T"]]:
     """Every metric of a list, by name: one error per forecast frame, lower is better.
@@ -184,6 +193,7 @@ def compare(
             f"forecast and truth must have one shape (B, T, C, H, W), but theirs are {tuple(prediction.shape)} and "
             f"{tuple(target.shape)}"
         )
+    prediction, target = as_tensor(prediction), as_tensor(target)
     reaches = {metric.before for metric in metrics}
     pairs = {reach: [frames_of(x, past, field, reach) for x in (prediction, target)] for reach in reaches}
     errors = {metric.name: _over_leads(metric.error(*pairs[metric.before]), target.shape[1]) for metric in metrics}
@@ -191,8 +201,8 @@ def compare(
 
 
 def frames_of(
-    frames: Float[Tensor, "B T C H W"],
-    past: Float[Tensor, "B P C H W"] | None = None,
+    frames: Float[Array, "B T C H W"],
+    past: Float[Array, "B P C H W"] | None = None,
     field: int = 0,
     before: int = 0,
 ) -> Frames:
@@ -203,13 +213,14 @@ def frames_of(
     """
     if not 0 <= field < frames.shape[2]:
         raise ValueError(f"field must be one of the {frames.shape[2]} fields, counted from 0, but it is {field}")
+    frames = as_tensor(frames)
     if before:
         known = 0 if past is None else past.shape[1]
         if past is None or known < before:
             raise ValueError(
                 f"something measured looks back over {before} frames, but past has {known}; give more of the past"
             )
-        frames = torch.cat([past[:, -before:].to(frames), frames], dim=1)
+        frames = torch.cat([as_tensor(past)[:, -before:].to(frames), frames], dim=1)
     return frames[:, :, field].detach().cpu().double().numpy()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from microevo.metrics.distribution import histogram, total_variation
+from microevo.metrics.distribution import histogram, total_variation, wasserstein
 from microevo.metrics.quantity import (
     Bins,
     Fit,
@@ -19,7 +19,7 @@ from microevo.metrics.quantity import (
     Statistic,
     all_frames,
     each_frame,
-    relative_difference,
+    log_ratio,
 )
 from microevo.metrics.trend import growth_exponent
 from microevo.processes import Grid, RegularSolution, SpinodalDecomposition
@@ -33,6 +33,8 @@ from microevo.statistics.structure import (
 )
 
 BANDS = (0.0, 0.25, 0.5, 1.0, 2.0, float(np.pi))  # edges of the bands of wave numbers [rad/px]
+# Power of white noise with the variance that rounding to 256 greys between 0 and 1 adds: no picture shows less.
+ROUNDING = (1 / 255) ** 2 / 12  # of `power_spectrum`, whose mean is the variance [px^2]
 CURVATURES = Bins("curvature of the interface", "1/px", tuple(np.arange(-0.6, 0.61, 0.05).round(2).tolist()))
 
 
@@ -46,6 +48,12 @@ def spinodal_quantities(
     energy_unit: str = "e0",
 ) -> tuple[Quantity, ...]:
     """Conservation, energy, structure factor, coarsening and interfaces.
+
+    The bands of the structure factor are compared by the logarithm of their ratio, with the power that rounding to eight
+    bits adds on both sides (`ROUNDING`). The curvature of the interfaces has two distances: the total variation, in which
+    samples just across the edge of a bin count as wholly different, and the Wasserstein-1 distance, in which they count by
+    the width of a bin at most. A forecast without interfaces, if the truth has any, has the worst value of both: 1, and
+    the width of the bins.
 
     Followed particles are `microevo.metrics.tracking.tracking_metrics`.
 
@@ -63,9 +71,10 @@ def spinodal_quantities(
     particles = partial(count_objects, threshold=threshold, below=below, connectivity=8, periodic=periodic)
     edges = np.array(CURVATURES.edges)
 
-    def curvatures(frame: np.ndarray) -> np.ndarray:
+    def curvature_counts(frame: np.ndarray) -> np.ndarray:
         return histogram(contour_curvature(frame, periodic=periodic, level=threshold), edges)
 
+    curvatures = Shared(each_frame(curvature_counts, len(edges) - 1))
     quantities = [
         Quantity(
             name="composition_drift",
@@ -119,9 +128,18 @@ def spinodal_quantities(
             name="curvature_tv",
             long_name="curvature distribution of the interfaces, total variation",
             unit="samples",
-            statistic=each_frame(curvatures, len(edges) - 1),
+            statistic=curvatures,
             distance=total_variation,
             error_unit="1",
+            bins=CURVATURES,
+        ),
+        Quantity(
+            name="curvature_w1",
+            long_name="curvature distribution of the interfaces, Wasserstein-1",
+            unit="samples",
+            statistic=curvatures,
+            distance=partial(wasserstein, edges=edges),
+            error_unit=CURVATURES.unit,
             bins=CURVATURES,
         ),
     ]
@@ -151,6 +169,7 @@ def image_free_energy(process: SpinodalDecomposition | RegularSolution) -> Stati
 
     The process's own functional, with the pixels as its cells. An image is coarser than the solver's grid, so that the
     energy of its interfaces is another one: compare forecasts with images of the truth, never with the solver's energy.
+    A forecast that leaves the range of a regular solution, [0, 1], pays for it (`RegularSolution.free_energy`).
     Parameters that hold one value per trajectory are taken in the order of the batch, which must have as many.
 
     Args:
@@ -206,10 +225,10 @@ def _band(number: int, bands: Shared[np.ndarray]) -> Quantity:
     low, high = BANDS[number : number + 2]
     return Quantity(
         name=f"structure_band_{number + 1}",
-        long_name=f"structure factor from {low:g} to {high:.3g} rad/px, relative error",
+        long_name=f"structure factor from {low:g} to {high:.3g} rad/px, log ratio of forecast to truth",
         unit="px^2",
         statistic=lambda frames: bands(frames)[..., number],
-        distance=relative_difference,
+        distance=partial(log_ratio, floor=ROUNDING),
         error_unit="1",
     )
 

@@ -21,6 +21,9 @@ def wave_quantities(*, offset: float = 0.5) -> tuple[Quantity, ...]:
     runs backwards has a negative phase velocity. After a frame that is not finite phases cannot be followed, and all
     later values are NaN.
 
+    A frame that holds no wave has an amplitude and a residual, but neither wavelength, direction nor velocity, which are
+    NaN, and so are their errors.
+
     Args:
         offset: Value about which the wave swings.
     """
@@ -98,4 +101,5 @@ def _of_waves(fitted: Shared[list[FrameWaves | None]], function: Callable[[Frame
 
 
 def _angle_between(prediction: Float[np.ndarray, "B T"], target: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
-    return np.abs((prediction - target + 180) % 360 - 180)
+    """Angle between the axes of two waves, up to 90 degrees: which way one travels is the sign of its velocity."""
+    return np.abs((prediction - target + 90) % 180 - 90)

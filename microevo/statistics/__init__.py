@@ -19,7 +19,7 @@ from microevo.statistics.interface import (
     squared_gradient,
 )
 from microevo.statistics.objects import area_fraction, areas, count_objects, label, object_areas, threshold_mask
-from microevo.statistics.particles import follow, followed_areas, growth_rates, link, particles_lost
+from microevo.statistics.particles import follow, followed_areas, growth_rates, link, merged_or_split, particles_lost
 from microevo.statistics.structure import (
     characteristic_length,
     mean_wave_number,
@@ -54,6 +54,7 @@ __all__ = [
     "link",
     "mean_gradient_magnitude",
     "mean_wave_number",
+    "merged_or_split",
     "object_areas",
     "particles_lost",
     "peak_wave_number",

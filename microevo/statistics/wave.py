@@ -8,6 +8,9 @@ from jaxtyping import Float
 from scipy.optimize import least_squares
 
 PADDING = 4  # times the frame, to find the peak of the spectrum between its modes
+SURE = 0.95  # share of a frame's variance that another wave vector cannot explain as well
+FEWEST = 0.5  # share of a frame's variance that a wave explains; with less there is none
+UNIFORM = 1e-12  # variance of a frame in units of its mean square, from rounding alone
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,13 @@ class FrameWaves:
 
     The sign of the wave vector, which one frame leaves open, is the one with which the phase grows with time.
 
+    A frame of which the best wave explains less than half of the variance holds no wave: its wave vector and phase are
+    NaN. It is the variance about the frame's own mean, so that a uniform frame holds none at any value.
+
     Attributes:
-        amplitude: Not negative [that of the frames].
+        amplitude: That of the best wave, be it one or not; not negative [that of the frames].
         wave_vector: (ky, kx) [rad/px].
-        phase: In the middle of the first pixel, followed over the frames without jumps of 2 pi [rad].
+        phase: In the middle of the first pixel, followed over the frames that hold a wave without jumps of 2 pi [rad].
         residual: Root mean square of what the wave leaves of the frame [that of the frames].
     """
 
@@ -37,7 +43,7 @@ class FrameWaves:
     def phase_velocity(self) -> Float[np.ndarray, " changes"]:
         """Speed of the crests from each frame to the next, against the wave vector; T - 1 of them [px/frame].
 
-        Needs more than two frames per period.
+        Needs more than two frames per period. NaN where either frame holds no wave.
         """
         number = np.linalg.norm(self.wave_vector, axis=1)
         return np.diff(self.phase) / ((number[1:] + number[:-1]) / 2)
@@ -77,19 +83,24 @@ class DampedWave:
 def fit_frames(frames: Float[np.ndarray, "T H W"], *, offset: float = 0.5) -> FrameWaves:
     """Fit a plane wave to each frame on its own.
 
-    A uniform frame has the amplitude 0 and no wave vector; a frame that is not finite is NaN in everything, and so are the
-    phases after it.
+    The search in a frame begins at the wave vector of the frame before, and where that leads to no good fit at the peak
+    of the frame's own spectrum, too; the better fit is kept. The wave vector turns by less than 90 degrees from one frame
+    that holds a wave to the next: its sign is carried on. A frame that is not finite is NaN in everything.
 
     Args:
         frames: What is measured, at least two pixels per wavelength.
         offset: Value about which the wave swings.
     """
     rows = np.empty((len(frames), 5))
+    near = None
     for t, frame in enumerate(frames.astype(np.float64) - offset):
-        near = rows[t - 1, 1:3] if t else None
         rows[t] = _fit_frame(frame, near)
-    phase = np.unwrap(rows[:, 3])
-    sign = -1.0 if phase[-1] < phase[0] else 1.0
+        if np.isfinite(rows[t]).all():
+            near = rows[t, 1:3]
+    phase = rows[:, 3]
+    there = np.isfinite(phase)
+    phase[there] = followed = np.unwrap(phase[there])
+    sign = -1.0 if len(followed) and followed[-1] < followed[0] else 1.0
     return FrameWaves(amplitude=rows[:, 0], wave_vector=sign * rows[:, 1:3], phase=sign * phase, residual=rows[:, 4])
 
 
@@ -97,20 +108,24 @@ def fit_damped_wave(frames: Float[np.ndarray, "T H W"], *, offset: float = 0.5) 
     """Fit one damped, travelling plane wave to all frames together.
 
     Args:
-        frames: At least two frames of one trajectory, more than two per period.
+        frames: At least two frames of one trajectory that hold a wave, more than two per period.
         offset: Value about which the wave swings.
 
     Raises:
-        ValueError: There is only one frame.
+        ValueError: There is only one frame, or only one that holds a wave.
     """
     if len(frames) < 2:
         raise ValueError(f"a travelling wave is fitted to at least 2 frames, but {len(frames)} was given; give more")
     alone = fit_frames(frames, offset=offset)
     times = np.arange(len(frames), dtype=np.float64)
-    logs = np.log(np.maximum(alone.amplitude, 1e-12))
-    slope, start = np.polyfit(times, logs, 1)
-    omega, phase = np.polyfit(times, alone.phase, 1)
-    ky, kx = np.median(alone.wave_vector, axis=0)
+    there = np.isfinite(alone.phase)
+    if there.sum() < 2:
+        raise ValueError(
+            f"a travelling wave is fitted to at least 2 frames that hold one, but {there.sum()} of these do"
+        )
+    slope, start = np.polyfit(times[there], np.log(np.maximum(alone.amplitude[there], 1e-12)), 1)
+    omega, phase = np.polyfit(times[there], alone.phase[there], 1)
+    ky, kx = np.median(alone.wave_vector[there], axis=0)
     values = frames.astype(np.float64) - offset
     t, y, x = times[:, None, None], np.arange(frames.shape[1])[:, None], np.arange(frames.shape[2])
 
@@ -139,8 +154,41 @@ def fit_damped_wave(frames: Float[np.ndarray, "T H W"], *, offset: float = 0.5) 
     )
 
 
-def _fit_frame(values: Float[np.ndarray, "H W"], near: np.ndarray | None) -> tuple[float, float, float, float, float]:
-    """Amplitude, ky, kx, phase and residual of one frame; the search begins at `near`, else at the spectrum's peak."""
+def _fit_frame(
+    values: Float[np.ndarray, "H W"], near: Float[np.ndarray, " 2"] | None
+) -> tuple[float, float, float, float, float]:
+    """Amplitude, ky, kx, phase and residual of one frame; NaN for what a frame without a wave does not have.
+
+    Args:
+        values: The frame about the value about which the wave swings.
+        near: Wave vector of the frames before, to begin at and to take the sign from.
+    """
+    if not np.isfinite(values).all():
+        return (math.nan,) * 5
+    scale = float(np.sqrt(np.square(values).mean()))
+    if scale == 0:
+        return 0.0, math.nan, math.nan, math.nan, 0.0
+    # The search stops at an absolute slope, which a faint wave must not lie below.
+    values = values / scale
+    variance = float(values.var())
+    fits = [] if near is None else [_search(values, near)]
+    if not fits or fits[0][1] > (1 - SURE) * variance:
+        peak = _spectral_peak(values)
+        fits.append(_search(values, -peak if near is not None and peak @ near < 0 else peak))
+    best, left = min(fits, key=lambda fit: fit[1])
+    ky, kx, cosine, sine = (float(value) for value in best)
+    amplitude, residual = scale * math.hypot(cosine, sine), scale * math.sqrt(left)
+    if variance < UNIFORM or left > (1 - FEWEST) * variance:
+        return amplitude, math.nan, math.nan, math.nan, residual
+    return amplitude, ky, kx, math.atan2(-sine, cosine), residual
+
+
+def _search(values: Float[np.ndarray, "H W"], start: Float[np.ndarray, " 2"]) -> tuple[Float[np.ndarray, " 4"], float]:
+    """The wave `c cos(ky y + kx x) + s sin(ky y + kx x)` of least squares near a wave vector.
+
+    Returns:
+        (ky, kx, c, s), and the mean square of what it leaves of the values.
+    """
     y, x = np.arange(values.shape[0], dtype=np.float64)[:, None], np.arange(values.shape[1], dtype=np.float64)
 
     def residuals(p: np.ndarray) -> np.ndarray:
@@ -153,18 +201,11 @@ def _fit_frame(values: Float[np.ndarray, "H W"], near: np.ndarray | None) -> tup
         slope = p[3] * cos - p[2] * sin
         return np.stack([(y * slope).ravel(), (x * slope).ravel(), cos.ravel(), sin.ravel()], axis=1)
 
-    if not np.isfinite(values).all():
-        return (math.nan,) * 5
-    if not values.any():
-        return 0.0, math.nan, math.nan, 0.0, 0.0
-    start = near if near is not None and np.isfinite(near).all() else _spectral_peak(values)
     # For a given wave vector the amplitudes of cosine and sine enter linearly.
     basis = jacobian(np.array([*start, 0.0, 0.0]))[:, 2:]
     guess = np.concatenate([start, np.linalg.lstsq(basis, values.ravel(), rcond=None)[0]])
     fit = least_squares(residuals, guess, jac=jacobian, x_scale="jac")
-    ky, kx, cosine, sine = (float(value) for value in fit.x)
-    residual = float(np.sqrt(2 * fit.cost / values.size))
-    return math.hypot(cosine, sine), ky, kx, math.atan2(-sine, cosine), residual
+    return fit.x, 2 * float(fit.cost) / values.size
 
 
 def _spectral_peak(values: Float[np.ndarray, "H W"]) -> Float[np.ndarray, " 2"]:
