@@ -50,7 +50,7 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., TrajectoryStore]:
-    """Finished stores of random numbers, in any shape."""
+    """Finished stores of random numbers, in any shape, or of the values (N, T, C, H, W) that are given."""
 
     def make(
         name: str = "made.zarr",
@@ -59,21 +59,25 @@ def make_store(tmp_path: Path) -> Callable[..., TrajectoryStore]:
         frames: int = 6,
         shape: tuple[int, ...] = (4, 5),
         fields: tuple[str, ...] = ("c",),
+        values: np.ndarray | None = None,
         **settings: object,
     ) -> TrajectoryStore:
+        generator = np.random.default_rng(0)
+        if values is None:
+            drawn = [generator.random((frames, len(fields), *shape), dtype=np.float32) for _ in splits]
+            values = np.stack(drawn)
         layout = Layout(
             fields=tuple(Field(field, field, "1") for field in fields),
-            frames=frames,
-            image_shape=shape,
+            frames=values.shape[1],
+            image_shape=values.shape[3:],
             splits=splits,
             process="noise",
             recipe={},
             **settings,
         )
         store = TrajectoryStore.create(tmp_path / name, layout)
-        generator = np.random.default_rng(0)
-        for i in range(len(splits)):
-            store.write(i, generator.random((frames, len(fields), *shape), dtype=np.float32))
+        for i, trajectory in enumerate(values):
+            store.write(i, trajectory)
         store.finish()
         return TrajectoryStore.open(store.path)
 

@@ -1,13 +1,20 @@
 """What a benchmark sends to loggers, and the report files for papers."""
 
+import string
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from microevo.benchmark import Protocol, run
+from microevo.benchmark.report import _draw, _draw_trade, picture_name
+from microevo.benchmark.summary import Curves
 
 
 @pytest.fixture
@@ -24,13 +31,15 @@ def test_tables_curves_and_animations_go_to_wandb(settings, tmp_path):
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     files = [path.name for path in (folder / "files" / "media").rglob("*.*")]
     assert sum(name.endswith(".gif") for name in files) == 2  # known physics on both protocols
-    assert sum(name.endswith(".png") for name in files) == 4
+    pictures = {path.parent.name: path.read_bytes() for path in (folder / "files" / "media").rglob("*.png")}
+    out = Path(settings["output"])
+    assert pictures == {name: (out / picture_name(name)).read_bytes() for name in settings["protocols"]}
     assert any("summary" in name for name in files)
     assert any("rmse" in name for name in files)
 
 
-def test_other_loggers_get_the_means(settings, tmp_path):
-    run(**settings, logger=CSVLogger(tmp_path, name="csv"))
+def test_other_loggers_get_means_and_curves(settings, tmp_path, capsys):
+    results = run(**settings, logger=CSVLogger(tmp_path, name="csv"))
     (path,) = (tmp_path / "csv").rglob("metrics.csv")
     table = pd.read_csv(path)
     summary = pd.read_csv(Path(settings["output"]) / "summary.csv").set_index(["protocol", "model", "metric", "lead"])[
@@ -38,6 +47,57 @@ def test_other_loggers_get_the_means(settings, tmp_path):
     ]
     value = summary["4->6", "Persistence", "rmse", 0]
     assert table["benchmark/4->6/Persistence/rmse"].iloc[0] == pytest.approx(value)
+    assert table["step"].tolist() == list(range(7))
+    for name, horizon in (("4->6", 6), ("2->3 late", 3)):
+        curve = table.set_index("step")[f"benchmark/{name}/Persistence/rmse_by_lead"].dropna()
+        assert curve.index.tolist() == list(range(1, horizon + 1))
+        np.testing.assert_allclose(curve, Curves.read(results.table, name, "rmse").mean("Persistence"))
+    told = capsys.readouterr().out
+    assert f"CSVLogger takes no pictures: see the .png files and report.html in {settings['output']}" in told
+
+
+def test_every_protocol_has_a_picture_of_its_own():
+    names = ["a/b <i>", "a b  i ", "a_b__i_", "a->b", "a-to-b", "a b", "a_b", "A→b"]
+    files = [picture_name(name) for name in names]
+    assert len(set(files)) == len(names)
+    assert {"a-to-b.png", "a_b.png", "a_b__i_.png"} <= set(files)  # nothing was lost, so nothing is added
+    assert all(set(file) <= {*string.ascii_letters, *string.digits, *"-._"} for file in files[:-1])
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> Callable[..., Axes]:
+    """Panels of the picture for curves made up here, RMSE by model, and their costs."""
+    monkeypatch.setattr("microevo.benchmark.summary.DRAWS", 20)
+
+    def draw(**models: list[float]) -> list[Axes]:
+        curves = Curves("rmse", {name: np.square([[values] * 6]) for name, values in models.items()})
+        axes = [Figure().add_subplot(), Figure().add_subplot()]
+        _draw(axes[0], curves, "RMSE")
+        _draw_trade(axes[1], curves, pd.DataFrame({"model": [*models], "seconds": 1.0}))
+        return axes
+
+    return draw
+
+
+def test_a_diverged_model_does_not_flatten_the_others(drawn):
+    models = {"Persistence": [0.1, 0.2], "FCN": [0.05, 0.1], "Known physics": [0.0, 0.0]}
+    for axes, plain in zip(drawn(**models, Wild=[0.1, 1e5], Lost=[0.1, np.inf]), drawn(**models), strict=True):
+        assert axes.get_ylim() == plain.get_ylim()
+        assert axes.get_title("left") == "beyond this axis: Wild, Lost"
+        assert plain.get_title("left") == ""
+
+
+def test_a_model_that_is_only_bad_stays_in_sight(drawn):
+    for axes in drawn(Persistence=[0.1, 0.1], Bad=[0.2, 0.25]):
+        assert axes.get_ylim()[1] > 0.22
+        assert axes.get_title("left") == ""
+
+
+def test_what_is_at_zero_is_seen_whole(drawn):
+    for axes in drawn(Persistence=[0.1, 0.2], **{"Known physics": [0.0, 0.0]}):
+        assert -0.05 < axes.get_ylim()[0] / axes.get_ylim()[1] < -0.02
+    drawn(Persistence=[0.0, 0.0], FCN=[0.0, 0.1])  # where nothing moves
+    drawn(FCN=[np.nan, np.nan])
 
 
 def test_files_for_papers(settings, capsys):
@@ -54,9 +114,8 @@ def test_files_for_papers(settings, capsys):
         "## Cost",
     ):
         assert text in page
-    assert {"4-to-6.png", "2-to-3_late.png", "report.html", "summary.csv", "cost.csv"} <= {
-        p.name for p in folder.iterdir()
-    }
+    written = {path.name for path in folder.iterdir()}
+    assert {"4-to-6.png", picture_name("2->3 late"), "report.html", "summary.csv", "cost.csv"} <= written
     assert "RMSE mean" in capsys.readouterr().out
     about = results.about
     assert about["protocols"]["4->6"]["digest"] != about["protocols"]["2->3 late"]["digest"]
@@ -70,7 +129,7 @@ def test_overwriting_is_asked_for(settings):
     with pytest.raises(ValueError, match="the protocol 4->5 shows 4 frames and asks for 6"):
         run(**other)
     changed = settings | {"physics": "none"}
-    with pytest.raises(FileExistsError, match="made with other metrics; use --overwrite"):
+    with pytest.raises(FileExistsError, match="made with other metrics, or leads of curves; use --overwrite"):
         run(**changed)
     run(**changed, overwrite=True)
 

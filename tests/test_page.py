@@ -14,7 +14,7 @@ import pytest
 
 from microevo.benchmark.entry import Truth, persistence
 from microevo.benchmark.evaluate import Evaluation, Scores
-from microevo.benchmark.long_table import Block
+from microevo.benchmark.long_table import Block, LongTable
 from microevo.benchmark.page import write_page
 from microevo.benchmark.protocol import Protocol
 from microevo.benchmark.results import Results
@@ -53,7 +53,7 @@ def made(
     entries = [{"label": model, "model": model, "seed": None} for model in ("Truth", *rmse)]
     about: dict[str, Any] = {"fields": ["c"], "entries": entries, "git": "abcdef123456", "versions": {"python": "3.11"}}
     about |= {"settings": {"checkpoints": {"FCN": "runs/gone/checkpoints/best.ckpt"}}, "protocols": {}}
-    results = Results(folder)
+    results, long = Results(folder), LongTable(folder / "table")  # that of the results asks what is compared
     for name, options in protocols.items():
         horizon, scale = options.get("horizon", 4), options.get("scale", 1.0)
         about["protocols"][name] = {
@@ -102,7 +102,7 @@ def made(
                     blocks |= {
                         f"{of} error": Block(np.full_like(root, error), leads) for of in ("fraction", "spectrum")
                     }
-            path = results.table.part(name, model, 0)
+            path = long.part(name, model, 0)
             path.parent.mkdir(parents=True, exist_ok=True)
             same = {
                 "process": "SpinodalDecomposition",
@@ -112,8 +112,8 @@ def made(
                 "git": None,
                 "data": "x",
             }
-            results.table.write(path, blocks, trajectories=range(trajectories), starts=[0] * trajectories, **same)
-            frames = results.table.frames_path(name, model)
+            long.write(path, blocks, trajectories=range(trajectories), starts=[0] * trajectories, **same)
+            frames = long.frames_path(name, model)
             frames.parent.mkdir(parents=True, exist_ok=True)
             np.save(frames, truth + np.float16(error))
     (folder / "benchmark.json").write_text(json.dumps(about))
@@ -221,7 +221,7 @@ def test_the_answer_is_in_the_first_screen(plain, look):
     assert "Yes" in text  # every trajectory says so
     assert "82 %" in text  # (0.1 - 0.02) / (0.1 - 0.002)
     assert "10 ms per forecast" in text
-    assert "50 times faster than known physics, in 10->4, on a machine" in text
+    assert "50 times faster than known physics, in 10→4, on a machine" in text
     assert "Fitted to published samples." in page.locator("#note").inner_text()
 
 
@@ -355,7 +355,7 @@ def test_cost_is_shown_where_it_is_known(plain, look):
     assert page.locator("#trade circle").count() == 3  # the floor is a line
     page.locator("#against").select_option("parameters")
     assert page.locator("#trade circle").count() == 2
-    assert {row[0]: row[1:] for row in rows(page, "cost")}["FCN"] == ["20", "0.01", "a machine", "10->4"]
+    assert {row[0]: row[1:] for row in rows(page, "cost")}["FCN"] == ["20", "0.01", "a machine", "10→4"]
 
 
 def test_known_physics_of_another_name_is_no_ceiling(tmp_path, look):
@@ -403,6 +403,52 @@ def test_forecasts_that_are_not_finite_are_counted(tmp_path, look):
     assert pixels(page, "#error")[:4] == [176, 176, 176, 255]
 
 
+@pytest.mark.parametrize("size", [8, 256])  # as it is, and reduced
+def test_huge_forecasts_take_the_end_colours(tmp_path, look, size):
+    results = made(tmp_path, protocols={"10->4": {}}, rmse=MODELS, shape=(size, size))
+    path = results.table.frames_path("10->4", "FCN")
+    frames = np.load(path)
+    frames[..., : size // 2, :] = 65504  # the largest of float16: y points up, so these are the rows at the bottom
+    frames[..., size // 2 :, :] = -np.inf
+    frames[..., size // 2 :, : size // 2] = np.nan
+    np.save(path, frames)
+    page = look(write_page(results, [1, 4]))
+    settle(page)
+    high, low = ([*matplotlib.colormaps["magma"](level, bytes=True)] for level in (255, 0))
+    red, blue = ([*matplotlib.colormaps["RdBu_r"](level, bytes=True)] for level in (255, 0))
+    side = min(size, 128)
+    for canvas, above, below in (("#forecast", low, high), ("#error", blue, red)):
+        shown = np.reshape(pixels(page, canvas), (side, side, 4))
+        assert (shown[: side // 2, : side // 2] == [176, 176, 176, 255]).all()
+        assert (shown[: side // 2, side // 2 :] == above).all()
+        assert (shown[side // 2 :] == below).all()
+
+
+def ticks(page: Any, chart: str) -> list[str]:
+    """Labels of the vertical axis."""
+    return page.locator(f"{chart} svg > g > text").all_inner_texts()
+
+
+@pytest.mark.parametrize(("low", "high"), [(15.9, 24.0), (0.031, 0.9), (2.1e-5, 0.4), (0.99, 1.01), (110.0, 640.0)])
+def test_a_logarithmic_axis_has_several_ticks(plain, look, low, high):
+    page = look(plain)
+    values = page.evaluate(f"decades({low}, {high})")
+    assert 3 <= len(values) <= 7
+    assert all(low * 0.99 <= value <= high * 1.01 for value in values)
+    labels = page.evaluate(
+        f"axis(decades({low}, {high}), false, Math.log, 300, 200, {{left: 0, right: 0, bottom: 0}}).map(tick => tick.textContent)"
+    )
+    assert len(set(labels)) == len(values)
+
+
+def test_the_charts_use_these_ticks(plain, look):
+    page = look(plain)
+    page.locator("#log").check()
+    page.locator("#log-physics").check()
+    assert len(ticks(page, "#chart")) >= 3
+    assert len(ticks(page, "#quantity0")) >= 3  # 0.5 to 0.9: within a decade
+
+
 def test_what_is_not_told_apart_is_said(tmp_path, look):
     results = made(tmp_path, protocols={"10->4": {}}, rmse={"FCN": 0.02, "ConvLSTM": 0.0201, "Persistence": 0.1})
     path = results.table.part("10->4", "ConvLSTM", 0)
@@ -418,6 +464,12 @@ def test_one_trajectory_is_no_evidence(tmp_path, look):
     page = look(write_page(made(tmp_path, protocols={"10->4": {}}, rmse=MODELS, trajectories=1), [1]))
     assert "Unknown" in page.locator("#facts").inner_text()
     assert "Only 1 trajectory" in page.locator("#notes").inner_text()
+
+
+def test_few_trajectories_tell_no_models_apart(tmp_path, look):
+    page = look(write_page(made(tmp_path, protocols={"10->4": {}}, rmse=MODELS, trajectories=4), [1]))
+    assert "Unknown" in page.locator("#facts").inner_text()
+    assert "Only 4 trajectories: too few to tell models apart" in page.locator("#notes").inner_text()
 
 
 def test_perfect_forecasts_of_one_frame(tmp_path, look):
@@ -483,6 +535,27 @@ def test_on_a_phone(tmp_path, look, scheme):
         for of in ("color", "backgroundColor")
     )
     assert (ink.mean() > 200 > 50 > paper.mean()) if scheme == "dark" else (paper.mean() > 200 > 50 > ink.mean())
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_truth_and_known_physics_are_drawn_in_the_ink_of_the_page(plain, look, scheme):
+    page = look(plain, color_scheme=scheme)
+    ink = page.evaluate("getComputedStyle(document.documentElement).color")
+    stroke = "line => getComputedStyle(line).stroke"
+    for name in ("Truth", "Known physics"):
+        swatch = page.locator("#key span", has_text=name).locator("line")
+        assert swatch.evaluate(stroke) == ink
+    row = page.locator("#board tr", has_text="Known physics")
+    assert row.locator("line").first.evaluate(stroke) == ink
+    assert row.locator("circle").evaluate("dot => getComputedStyle(dot).fill") == ink
+
+
+def test_scores_are_in_sight_on_a_phone(plain, look):
+    page = look(plain, viewport={"width": 375, "height": 812})
+    for row in page.locator("#board tbody tr").all():
+        score = row.locator("td:visible").first
+        assert score.inner_text()
+        assert score.bounding_box()["x"] + score.bounding_box()["width"] <= 375 - 14
 
 
 def test_everything_has_a_name_and_can_be_reached(plain, look):

@@ -423,7 +423,7 @@ def test_a_run_that_fails_names_trajectory_time_and_step(value: float) -> None:
     ("settings", "said"),
     [
         ({"spacing": 1.7}, r"interface is 2.89 cells wide \(10-90 %\), but needs 3"),
-        ({"tolerance": 0.02}, r"tolerance must be between 1e-8 and 1e-2, but it is 0.02"),
+        ({"tolerance": 0.02}, r"tolerance must be between 1e-8 and 0.01, but it is 0.02"),
     ],
 )
 def test_inaccurate_choices_are_refused_with_their_limit(settings: dict, said: str) -> None:

@@ -8,7 +8,16 @@ import starts
 import torch
 from torch import Tensor
 
-from microevo.processes import Grid, SpinodalDecomposition, rollout, simulate, trajectory_generator
+from microevo.processes import (
+    GrainGrowth,
+    Grid,
+    PlaneWave,
+    Process,
+    SpinodalDecomposition,
+    rollout,
+    simulate,
+    trajectory_generator,
+)
 
 SMALL = SpinodalDecomposition(grid=Grid(shape=(32, 32)), first_frame=20.0, frame_interval=5.0)
 
@@ -85,3 +94,8 @@ def test_a_nan_is_blamed_on_its_trajectory() -> None:
 def test_impossible_frame_times_are_refused(settings: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         SpinodalDecomposition(**settings)
+
+
+@pytest.mark.parametrize("law", [PlaneWave(), GrainGrowth()], ids=lambda law: type(law).__name__)
+def test_a_closed_form_and_steps_at_their_limit_cannot_be_rougher(law: Process) -> None:
+    assert law.cheap().rougher() is None

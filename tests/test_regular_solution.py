@@ -430,3 +430,18 @@ def test_statistics_are_those_of_the_published_samples(from_noise: np.ndarray) -
     reached = {name: float(np.mean([row[name] for row in table])) for name in PUBLISHED}
     missed = {name: value for name, value in reached.items() if not PUBLISHED[name][0] <= value <= PUBLISHED[name][1]}
     assert not missed
+
+
+def test_a_rougher_law_takes_half_the_steps() -> None:
+    process, steps = law(), []
+    for _ in range(5):
+        process = process.rougher()
+        assert process.scheme == "cheap"
+        steps.append(process.longest_step)
+    assert steps == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32])
+    assert process.rougher() is None  # a step is as long as a frame interval of 0.25
+    fine, rough = (started(law(scheme="cheap", time_step=step), 0) for step in (0.02, 0.32))
+    for stepper in (fine, rough):
+        stepper.advance(1.5)
+    assert rough.steps_taken < fine.steps_taken / 4
+    assert distance(rough.u, fine.u) < 1

@@ -225,3 +225,36 @@ def test_walls_keep_mass_and_let_energy_fall() -> None:
     assert float(across) > 0.1  # opposite sides do not match
     outer, inner = ((stepper.u[..., i, :] - stepper.u[..., i + 1, :]).abs().mean() for i in (0, 3))
     assert float(outer) < 0.6 * float(inner)  # flat at the wall
+
+
+def test_a_rougher_law_is_stable_beyond_the_tolerance_of_data() -> None:
+    law = SpinodalDecomposition(grid=Grid(shape=(32, 32)), first_frame=60.0, frame_interval=5.0)
+    start = simulate(law, generators(0, 1), 1)[:, 0]
+    tolerances, ends, steps, rough = [], [], [], law
+    while rough is not None:
+        drawn = rough.with_parameters({"kappa": [2.5, 3.0]})  # which looks at the limits again
+        stepper = drawn.stepper()
+        stepper.start(start, time=60.0)
+        mass = stepper.u.double().mean(dim=(1, 2, 3))
+        for frame in range(1, 21):
+            stepper.advance(60.0 + 5 * frame)
+        assert bool((drawn.free_energy(stepper.u) < drawn.free_energy(start)).all())
+        torch.testing.assert_close(stepper.u.double().mean(dim=(1, 2, 3)), mass, atol=1e-6, rtol=0)
+        tolerances.append(rough.tolerance)
+        ends.append(stepper.u)
+        steps.append(int(stepper.steps_taken.sum()))
+        rough = rough.rougher()
+    assert tolerances == pytest.approx([1e-3 * 3**i for i in range(7)])  # 0.729; the next is above 1
+    assert steps == sorted(steps, reverse=True)
+    assert steps[-1] < 0.3 * steps[0]
+    errors = [float((end - ends[0]).square().mean().sqrt()) for end in ends[1:]]
+    assert errors[0] < 0.01 < max(errors) < 0.1  # wrong, but a field still
+
+
+def test_a_rougher_law_leaves_the_limit_of_data_alone() -> None:
+    law = SpinodalDecomposition(tolerance=1e-2)
+    rough = law.rougher()
+    assert rough.tolerance == pytest.approx(3e-2)
+    assert (law.tolerance, SpinodalDecomposition.largest_tolerance) == (1e-2, 1e-2)
+    with pytest.raises(ValueError, match=r"between 1e-8 and 0.01, but it is 0.03"):
+        SpinodalDecomposition(tolerance=3e-2)

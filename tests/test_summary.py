@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from microevo.benchmark.long_table import Block, LongTable
-from microevo.benchmark.summary import Curves, Metric, diverged, leaderboard, not_told_apart
+from microevo.benchmark.summary import Curves, Metric, diverged, expanded, leaderboard, not_told_apart
 
 SAME = {"process": "noise", "protocol": "p", "git": "abc", "data": "0123"}
 
@@ -72,8 +72,28 @@ def test_the_interval_is_that_of_scipy():
 
     values = np.random.default_rng(1).gamma(2.0, size=(1, 60, 1))
     ours = Curves("mae", {"A": values}).interval("A")
-    theirs = bootstrap((values[0, :, 0],), np.mean, method="percentile", n_resamples=5000, rng=0).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+    level = 1 - 2 * expanded(60)[0]
+    assert level == pytest.approx(0.956, abs=0.001)  # 1 - 2 Phi(-2.001 sqrt(60 / 59)), Student's t of 59
+    theirs = bootstrap(
+        (values[0, :, 0],), np.mean, confidence_level=level, method="percentile", n_resamples=5000, rng=0
+    )
+    low, high = theirs.confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.03)
+
+
+@pytest.mark.parametrize("trajectories", [2, 5, 6, 8, 16])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_equal_models_are_seldom_told_apart(trajectories, seeds):
+    """Models of one and the same skill, on trajectories and with seeds that differ."""
+    generator, wrong = np.random.default_rng(5), 0
+    for _ in range(200):
+        hard = generator.normal(3.0, 1.0, trajectories)
+        models = {}
+        for name in "AB":
+            luck = generator.normal(0.0, 0.2, (seeds, 1)) if seeds > 1 else 0.0
+            models[name] = (hard + luck + generator.normal(0.0, 0.3, (seeds, trajectories)))[..., None]
+        wrong += not_told_apart(Curves("mae", models)) == []
+    assert wrong / 200 <= (0.09 if trajectories >= 6 else 0.0)
 
 
 def test_models_are_compared_on_the_same_trajectories():
@@ -137,7 +157,7 @@ def test_forecasts_that_are_not_finite_are_counted_and_never_averaged_away(table
     curves = Curves.read(table, "p", "rmse")
     assert np.isnan(curves.mean("A")).tolist() == [False, False, True]
     assert diverged(table, "p").to_dict() == {"A": 1, "Persistence": 0}
-    assert not_told_apart(curves) == [("A", "Persistence")]
+    assert not_told_apart(curves) == []  # nothing can be said of a model without a mean
     board = leaderboard(table, "p", 3, [1, 3, 90], [Metric("rmse", "RMSE")]).set_index(["model", "lead"])
     assert board.loc[("A", 1), "mean"] == 0.5
     assert np.isnan(board.loc[("A", 0), "mean"])
@@ -160,7 +180,7 @@ def test_results_of_other_settings_are_kept(table):
     for name, value, said in (
         ("protocol", {"digest": "2"}, "settings of the protocol or data"),
         ("identity", "others", "weights"),
-        ("scores", ["mae"], "metrics"),
+        ("scores", ["mae"], "metrics, or leads of curves"),
     ):
         with pytest.raises(FileExistsError, match=f"made with other {said}; use --overwrite"):
             table.begin("p", "A", about | {name: value})

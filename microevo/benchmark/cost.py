@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from microevo.metrics import squared_error
+
 TRAINING_BATCH = 8  # windows, if there are as many
 
 Forecast = Callable[[Tensor, int], Tensor]
@@ -40,7 +42,8 @@ def measure_cost(
     """The cost table: everything below for each model, one row per model.
 
     Args:
-        forecasters: Named models or other functions, called as `forecaster(past, horizon)`.
+        forecasters: Named models or other functions, called as `forecaster(past, horizon)`. One that runs elsewhere than
+            where the windows are (known physics, always on the CPU) says so by its attribute `device`.
         windows: Past and future frames of so many windows, on the device to be timed.
         repeats: Timed calls of each model.
         warmup: Calls of each model before, not timed.
@@ -51,7 +54,7 @@ def measure_cost(
         shown: what arXiv 2602.19915 quotes for the FCN), `seconds` (median, of one forecast on its own),
         `forecasts_per_second` and `best_batch` (of the batch that gives most of them), `training_seconds` (median, of one
         step on `training_batch` windows of as many future as past frames), `peak_memory_mb` (of one forecast),
-        `memory_method` and `device`. What a plain function does not have is NaN.
+        `memory_method` and `device`, that of the model. What a plain function does not have is NaN.
     """
     past, future = windows(1)
     horizon = future.shape[1]
@@ -62,7 +65,8 @@ def measure_cost(
     training = measure_training(trained, *windows(batch), repeats=repeats, warmup=warmup)
     rows = []
     for name, forecaster in forecasters.items():
-        memory = peak_memory(forecaster, past, horizon)
+        device = getattr(forecaster, "device", past.device)
+        memory = peak_memory(forecaster, past.to(device), horizon)
         network = isinstance(forecaster, nn.Module)
         per_second, best = throughput[name]
         rows.append(
@@ -78,7 +82,7 @@ def measure_cost(
                 "training_batch": batch if name in training else float("nan"),
                 "peak_memory_mb": memory.megabytes,
                 "memory_method": memory.method,
-                "device": device_name(past.device),
+                "device": device_name(device),
             }
         )
     return pd.DataFrame(rows)
@@ -198,6 +202,19 @@ def peak_memory(forecaster: Forecast, past: Float[Tensor, "B n_past C H W"], hor
         with _LiveTensors([*states, past]) as live:
             forecaster(past, horizon)
     return Memory((held + live.peak) / 1e6, "live tensors")
+
+
+def mean_rmse(forecast: Float[Tensor, "B T C H W"], future: Float[Tensor, "B T C H W"]) -> float:
+    """RMSE of some windows at each lead, mean over the leads [field units]; not finite if the forecast is not."""
+    return float(squared_error(forecast, future).mean(dim=0).sqrt().mean())
+
+
+def forecast_rmse(
+    forecaster: Forecast, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B T C H W"]
+) -> float:
+    """`mean_rmse` of a forecaster, which is shown one window at a time: that needs no more memory than to time it."""
+    with _evaluating(forecaster), torch.no_grad():
+        return mean_rmse(torch.cat([forecaster(one[None], future.shape[1]) for one in past]), future)
 
 
 def measure_seconds(

@@ -146,6 +146,8 @@ class Evaluation:
         self.entries = [Truth(), *entries]
         labels = [entry.label for entry in self.entries]
         twice = sorted({label for label in labels if labels.count(label) > 1})
+        if not all(labels):
+            raise ValueError("an entry has no name; give every model one")
         if twice:
             raise ValueError(
                 f"several entries are called {twice[0]}; give different names, or checkpoints of different seeds"
@@ -163,12 +165,11 @@ class Evaluation:
             self._windows[protocol] = self.protocols[protocol].windows(self.fields)
         return self._windows[protocol]
 
-    def begin(self) -> list[Task]:
-        """Check every setting, make the folders, and list what is left to do.
+    def check(self) -> list[tuple[str, int]]:
+        """Which entry answers which protocol; nothing is written.
 
         Raises:
             ValueError: An entry cannot answer a protocol, or a store lacks what a protocol asks for.
-            FileExistsError: The folder holds results of other settings.
         """
         answering: list[tuple[str, int]] = []
         for name, protocol in self.protocols.items():
@@ -177,8 +178,17 @@ class Evaluation:
                 if entry.takes_part(name, protocol, windows):
                     entry.prepare(name, protocol, windows, torch.device("cpu"))
                     answering.append((name, number))
+        return answering
+
+    def begin(self) -> list[Task]:
+        """Check every setting, make the folders, and list what is left to do.
+
+        Raises:
+            ValueError: An entry cannot answer a protocol, or a store lacks what a protocol asks for.
+            FileExistsError: The folder holds results of other settings.
+        """
         tasks = []
-        for name, number in answering:
+        for name, number in self.check():
             windows, entry = self.windows(name), self.entries[number]
             about = {
                 "protocol": {"name": name, "digest": self.protocols[name].digest(windows.store.fingerprint)},
@@ -268,7 +278,9 @@ class Evaluation:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".part")
         with scratch.open("wb") as file:
-            np.save(file, frames[:, np.asarray(self.shown_leads(task.protocol)) - 1].astype(np.float16))
+            kept = frames[:, np.asarray(self.shown_leads(task.protocol)) - 1]
+            largest = np.finfo(np.float16).max  # a forecast may be finite and larger
+            np.save(file, np.where(np.isfinite(kept), kept.clip(-largest, largest), kept).astype(np.float16))
         scratch.replace(path)
 
     def _done(self, tasks: Sequence[Task], devices: Sequence[str]) -> Iterator[Task]:

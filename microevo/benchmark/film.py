@@ -14,7 +14,8 @@ from microevo.benchmark.answers import Answers
 from microevo.benchmark.entry import TRUTH
 from microevo.benchmark.results import Results
 
-BLANK = 255  # grey level of a pixel that is not finite
+BLANK = 255  # grey level of a pixel that is NaN
+LARGEST = float(np.finfo(np.float16).max)
 
 
 def film(results: Results, answers: Answers, name: str, size: int, windows: int) -> dict[str, Any] | None:
@@ -36,12 +37,12 @@ def film(results: Results, answers: Answers, name: str, size: int, windows: int)
         own = {model: stack[:, :, number] for model, stack in frames.items()}
         low, high = (float(limit) for limit in (np.nanmin(own[TRUTH]), np.nanmax(own[TRUTH])))
         span = (high - low) or 1.0
-        known = np.concatenate([stack[np.isfinite(stack)] for stack in own.values()])
+        known = np.concatenate([stack[~np.isnan(stack)] for stack in own.values()])
         # A forecast further out than the truth's own span would only coarsen the grey levels of the others: colours of
         # field and error have saturated before.
         limits = max(float(known.min()), low - span), min(float(known.max()), high + span)
         errors = np.concatenate([abs(stack - own[TRUTH]).ravel() for model, stack in own.items() if model != TRUTH])
-        errors = errors[np.isfinite(errors)]
+        errors = errors[~np.isnan(errors)]
         largest = float(np.quantile(errors, 0.999)) if errors.size else span
         fields.append(
             {
@@ -72,8 +73,10 @@ def film(results: Results, answers: Answers, name: str, size: int, windows: int)
 
 
 def _reduce(frames: Float[np.ndarray, "n T C H W"], size: int) -> Float[np.ndarray, "n T C h w"]:
-    """Means over blocks of pixels, so that no side is longer than `size`."""
+    """Finite values, NaN aside: means over blocks of pixels, so that no side is longer than `size`."""
     factor = -(-max(frames.shape[-2:]) // size)
+    # Kept frames end where float16 does: what is infinite there may have been finite, and of opposite infinities no mean is.
+    frames = frames.clip(-LARGEST, LARGEST)
     if factor == 1:
         return frames
     more = [(0, 0)] * 3 + [(0, -side % factor) for side in frames.shape[-2:]]
@@ -83,11 +86,10 @@ def _reduce(frames: Float[np.ndarray, "n T C H W"], size: int) -> Float[np.ndarr
 
 
 def _sprite(frames: Float[np.ndarray, "n T h w"], limits: tuple[float, float]) -> str:
-    """All frames side by side in grey levels from 0 to 254, and `BLANK` where they are not finite; y points up."""
+    """All frames side by side in grey levels from 0 to 254, and `BLANK` where they are NaN; y points up."""
     low, high = limits
-    finite = np.isfinite(frames)
-    levels = (np.where(finite, frames, low) - low) / max(high - low, 1e-30) * (BLANK - 1)
-    grey = np.where(finite, levels.clip(0, BLANK - 1).round(), BLANK).astype(np.uint8)[..., ::-1, :]
+    levels = (frames.clip(low, high) - low) / max(high - low, 1e-30) * (BLANK - 1)
+    grey = np.where(np.isnan(frames), BLANK, levels.round()).astype(np.uint8)[..., ::-1, :]
     n, leads, height, width = grey.shape
     sheet = grey.transpose(0, 2, 1, 3).reshape(n * height, leads * width)
     file = io.BytesIO()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from microevo.benchmark.entry import Answer, Entry
 from microevo.benchmark.protocol import Protocol
 from microevo.data import TrajectoryStore, Window, WindowDataset
 from microevo.processes import Process, rebuild, trajectory_generator
+
+NO_WORSE = "Known physics, no worse than "  # begins the name of its row in the cost table, which the model's name ends
 
 
 class KnownPhysics(Entry):
@@ -43,6 +46,20 @@ class KnownPhysics(Entry):
             return physics.forecast(window, protocol.horizon)[:, :, fields]
 
         return answer
+
+
+class Start(NamedTuple):
+    """What a forecast by known physics begins with.
+
+    Attributes:
+        state: The state of each window at its last frame shown, on the solver's grid (B, C, cells).
+        trajectories: Index of each window's trajectory in its store (B).
+        frames: That last frame, counted in the trajectory (B).
+    """
+
+    state: Float[Tensor, "B C *cells"]
+    trajectories: list[int]
+    frames: list[int]
 
 
 class Physics:
@@ -86,41 +103,47 @@ class Physics:
 
     def forecast(self, window: Window, horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
         """The frames that follow those shown, by the process's cheap scheme."""
-        state, last = self._start(window)
-        # A solver has one clock: windows that begin together are solved together.
-        order = sorted(range(len(last)), key=last.__getitem__)
-        groups = [(frame, list(lanes)) for frame, lanes in groupby(order, key=last.__getitem__)]
-        solved = [self._solve(window.trajectory[own].tolist(), state[own], frame, horizon) for frame, own in groups]
-        return torch.cat(solved)[torch.tensor(order).argsort()]
+        return self.solve(self.process.cheap(), self.start(window), horizon)
 
-    def timed(self, window: Window) -> Callable[[Tensor, int], Tensor]:
-        """The solver as a forecaster to be timed: it starts from the state of one window, whatever it is shown.
+    def timed(self, window: Window) -> "Solver":
+        """The cheap scheme as a forecaster to be timed."""
+        return Solver(self, self.process.cheap(), self.start(window))
 
-        Finding the state is not part of the forecast. A batch solves that window several times.
-        """
-        state, (last,) = self._start(window)
-
-        def forecast(past: Tensor, horizon: int) -> Tensor:
-            states = state.expand(len(past), *state.shape[1:]).contiguous()
-            return self._solve(window.trajectory.tolist() * len(past), states, last, horizon)
-
-        return forecast
-
-    def _start(self, window: Window) -> tuple[Float[Tensor, "B C *cells"], list[int]]:
-        """The state at the last frame shown, and that frame of each trajectory: what a forecast begins with."""
+    def start(self, window: Window) -> Start:
+        """The state at the last frame shown."""
         trajectories = window.trajectory.tolist()
         last = (window.start + window.past.shape[1] - 1).tolist()
         state = self.drawn(self.process, trajectories).recover(window.past)
         if state is None:
             each = [self.state([i], frame) for i, frame in zip(trajectories, last, strict=True)]
             state = torch.cat(each)
-        return state, last
+        return Start(state, trajectories, last)
 
-    def _solve(
-        self, trajectories: Sequence[int], state: Float[Tensor, "n C *cells"], frame: int, horizon: int
+    def solve(self, scheme: Process, start: Start, horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
+        """The frames that follow some states.
+
+        Args:
+            scheme: The process in the scheme to solve it with, without the parameters that were drawn.
+            start: The states.
+            horizon: Frames to forecast.
+
+        Raises:
+            ValueError: The scheme is too rough for the parameters of a trajectory, or could not integrate it.
+        """
+        # A solver has one clock: windows that begin together are solved together.
+        order = sorted(range(len(start.frames)), key=start.frames.__getitem__)
+        groups = [(frame, list(lanes)) for frame, lanes in groupby(order, key=start.frames.__getitem__)]
+        solved = [
+            self.solve_together(scheme, [start.trajectories[i] for i in own], start.state[own], frame, horizon)
+            for frame, own in groups
+        ]
+        return torch.cat(solved)[torch.tensor(order).argsort()]
+
+    def solve_together(
+        self, scheme: Process, trajectories: Sequence[int], state: Float[Tensor, "n C *cells"], frame: int, horizon: int
     ) -> Float[Tensor, "n {horizon} C H W"]:
-        """The frames that follow a state at a saved frame."""
-        process = self.drawn(self.process.cheap(), trajectories)
+        """The frames that follow the states of some trajectories at one saved frame; see `solve`."""
+        process = self.drawn(scheme, trajectories)
         stepper = process.stepper()
         stepper.start(state.to(process.dtype), self._time(frame))
         frames = []
@@ -131,3 +154,60 @@ class Physics:
 
     def _time(self, frame: int) -> float:
         return self.process.first_frame + frame * self.process.frame_interval
+
+
+class Solver:
+    """Known physics as a forecaster to be timed: it goes on from the first of some windows, whatever it is shown.
+
+    Finding the state is not part of the forecast. A batch solves that window several times.
+
+    Args:
+        physics: The process and its drawn parameters.
+        scheme: The process in the scheme to solve it with, without the parameters that were drawn.
+        start: The states of the windows.
+
+    Attributes:
+        device: Where it runs, whatever the device of the frames it is shown.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, physics: Physics, scheme: Process, start: Start) -> None:
+        self.physics, self.scheme, self.start = physics, scheme, start
+        self._first = start.state[:1].clone()  # memory of its own: the others are no part of what is timed
+
+    def __call__(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} F H W"]:
+        """The forecast of the first window, as often as windows are shown."""
+        trajectories = self.start.trajectories[:1] * len(past)
+        states = self._first.expand(len(past), *self._first.shape[1:]).contiguous()
+        return self.physics.solve_together(self.scheme, trajectories, states, self.start.frames[0], horizon)
+
+    def forecast(self, horizon: int) -> Float[Tensor, "B {horizon} F H W"]:
+        """The forecast of all windows, every saved field.
+
+        Raises:
+            ValueError: See `Physics.solve`.
+        """
+        return self.physics.solve(self.scheme, self.start, horizon)
+
+    def no_worse_than(
+        self, largest: float, error: Callable[[Float[Tensor, "B {horizon} F H W"]], float], horizon: int
+    ) -> "Solver | None":
+        """The roughest solver whose forecasts still err by no more than another forecast; None if no rougher one does.
+
+        Args:
+            largest: Error of the other forecast of the windows.
+            error: That of a forecast of the windows, not finite if the forecast is not.
+            horizon: Frames to forecast.
+        """
+        found, scheme = None, self.scheme.rougher()
+        while scheme is not None:
+            rougher = Solver(self.physics, scheme, self.start)
+            try:
+                near = error(rougher.forecast(horizon)) <= largest  # false for a NaN
+            except ValueError:  # too rough for the parameters that were drawn, or not to be integrated
+                near = False
+            if not near:
+                break
+            found, scheme = rougher, scheme.rougher()
+        return found

@@ -1,31 +1,57 @@
-"""The results of a benchmark for W&B: tables, curves and animations; plain numbers for other loggers."""
+"""The results of a benchmark for W&B: tables, curves, pictures and animations; means and curves for other loggers."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from microevo import plot
 from microevo.benchmark.entry import TRUTH
+from microevo.benchmark.page import PAGE
+from microevo.benchmark.report import TITLES, picture_name
 from microevo.benchmark.results import Results
 from microevo.benchmark.summary import FLOOR, Curves
 
 
 def log_results(results: Results, summary: pd.DataFrame, logger: Logger) -> None:
-    """Send the summary, error against lead, pictures and one animation per model and protocol.
+    """Send the summary, scores against lead, pictures and one animation per model and protocol.
 
     Args:
         results: The benchmark.
         summary: What `write_report` returned.
-        logger: A WandbLogger gets everything; any other one the means over all leads.
+        logger: A WandbLogger gets everything; any other one numbers: the means over all leads at step 0, and scores
+            against lead with the lead as the step.
     """
     if isinstance(logger, WandbLogger):
         _to_wandb(results, summary, logger)
     else:
-        means = summary[summary["lead"] == 0].set_index(["protocol", "model", "metric"])["mean"]
-        logger.log_metrics({f"benchmark/{'/'.join(key)}": float(value) for key, value in means.items()})  # type: ignore[arg-type]
+        _numbers(results, summary, logger)
+        print(f"{type(logger).__name__} takes no pictures: see the .png files and {PAGE} in {results.folder}")
     logger.save()
     logger.finalize("success")
+
+
+def _numbers(results: Results, summary: pd.DataFrame, logger: Logger) -> None:
+    means = summary[summary["lead"] == 0].set_index(["protocol", "model", "metric"])["mean"]
+    logger.log_metrics({f"benchmark/{'/'.join(key)}": float(value) for key, value in means.items()}, step=0)  # type: ignore[arg-type]
+    curves = {
+        f"benchmark/{name}/{model}/{metric}_by_lead": mean
+        for name in results.about["protocols"]
+        for metric, means in _against_lead(results, name).items()
+        for model, mean in means.items()
+    }
+    for lead in range(1, 1 + max(map(len, curves.values()), default=0)):  # protocols end at leads of their own
+        at = {key: float(mean[lead - 1]) for key, mean in curves.items() if lead <= len(mean)}
+        logger.log_metrics(at, step=lead)
+
+
+def _against_lead(results: Results, protocol: str) -> dict[str, dict[str, Float[np.ndarray, " T"]]]:
+    """Mean of each metric of the pictures, for each model, at each lead."""
+    metrics = ["rmse", *(["ssim"] if "ssim" in results.about["protocols"][protocol]["pixel"] else [])]
+    curves = {metric: Curves.read(results.table, protocol, metric) for metric in metrics}
+    return {metric: {model: own.mean(model) for model in own.forecasters} for metric, own in curves.items()}
 
 
 def _to_wandb(results: Results, summary: pd.DataFrame, logger: WandbLogger) -> None:
@@ -35,18 +61,16 @@ def _to_wandb(results: Results, summary: pd.DataFrame, logger: WandbLogger) -> N
     if not results.cost.empty:
         logger.log_table("benchmark/cost", dataframe=results.cost)
     for name in results.about["protocols"]:
-        curves = Curves.read(results.table, name, "rmse", results.groups(name))
-        means = {model: curves.mean(model) for model in curves.forecasters}
-        leads = list(range(1, 1 + len(next(iter(means.values())))))
-        lines = wandb.plot.line_series(
-            xs=leads,
-            ys=[mean.tolist() for mean in means.values()],
-            keys=list(means),
-            title=f"RMSE, {name}",
-            xname="lead",
-        )
-        logger.experiment.log({f"benchmark/{name}/rmse": lines})
-        logger.log_image(f"benchmark/{name}/picture", [str(path) for path in sorted(results.folder.glob("*.png"))])
+        for metric, means in _against_lead(results, name).items():
+            lines = wandb.plot.line_series(
+                xs=list(range(1, 1 + len(next(iter(means.values()))))),
+                ys=[mean.tolist() for mean in means.values()],
+                keys=list(means),
+                title=f"{TITLES[metric]}, {name}",
+                xname="lead",
+            )
+            logger.experiment.log({f"benchmark/{name}/{metric}": lines})
+        logger.log_image(f"benchmark/{name}/picture", [str(results.folder / picture_name(name))])
         for path in animations(results, name):
             logger.experiment.log({f"benchmark/{name}/{path.stem}": wandb.Video(str(path), format="gif")})
 

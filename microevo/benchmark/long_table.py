@@ -6,7 +6,7 @@ an interrupted benchmark knows what is done.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,10 +58,11 @@ class LongTable:
 
     Args:
         folder: Where the files are, or will be.
+        groups: Protocol and entry of the groups that are read; all that are there unless given.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, groups: Collection[tuple[str, str]] | None = None) -> None:
+        self.folder, self.groups = Path(folder), groups
 
     def group(self, protocol: str, label: str) -> Path:
         """The folder of one entry's answers to one protocol."""
@@ -79,7 +80,11 @@ class LongTable:
             there = json.loads(told.read_text())
             for key in ("protocol", "identity", "scores"):
                 if there.get(key) != json.loads(json.dumps(about[key])):
-                    what = {"protocol": "settings of the protocol or data", "identity": "weights", "scores": "metrics"}
+                    what = {
+                        "protocol": "settings of the protocol or data",
+                        "identity": "weights",
+                        "scores": "metrics, or leads of curves",
+                    }
                     raise FileExistsError(
                         f"{folder} holds results made with other {what[key]}; use --overwrite to make them anew, or choose "
                         "another --output"
@@ -132,7 +137,10 @@ class LongTable:
         Raises:
             FileNotFoundError: There are no results.
         """
-        files = sorted(str(path) for path in self.folder.rglob("[!_]*.parquet"))
+        places = [self.folder] if self.groups is None else [self.group(*names) for names in self.groups]
+        files = sorted(str(path) for place in places for path in place.rglob("[!_]*.parquet"))
+        if not files and self.groups is not None:
+            return SCHEMA.empty_table().to_pandas()
         if not files:
             raise FileNotFoundError(f"there are no results in {self.folder}; run the benchmark first")
         wanted = None

@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,8 +29,9 @@ from microevo.benchmark.summary import (
     SOURCE,
     Curves,
     Metric,
+    undefined,
 )
-from microevo.benchmark.verdict import reached, verdict
+from microevo.benchmark.verdict import of_undefined, reached, verdict
 
 PAGE, TEMPLATE = "report.html", Path(__file__).with_name("page.html")
 BYTES = 9_000_000  # of a page that can still be sent by mail
@@ -44,6 +46,7 @@ COSTS = {  # heading and factor to its unit, of the columns of the cost table
     "training_seconds": ("seconds per training step", 1.0),
     "training_batch": ("training batch", 1.0),
     "peak_memory_mb": ("peak memory [MB]", 1.0),
+    "rmse": ("RMSE, the first windows", 1.0),
 }
 FILES = ("report.md", "summary.csv", COST, "benchmark.json", "table")
 
@@ -124,6 +127,8 @@ def _protocol(
                 f"{row['model']}: {row['lost']} of {row['total']} forecasts are not finite (NaN or infinite). They are counted "
                 "and not averaged away: a mean that would need them is NaN, and a model without a mean is not ranked."
             )
+    if missing := undefined(protocol["quantities"], answers.curves):
+        notes.append(of_undefined(missing))
     return {
         "name": name,
         "note": protocol["note"],
@@ -187,8 +192,9 @@ def _quantity(answers: Answers, quantity: Mapping[str, Any]) -> dict[str, Any]:
         middles = quantity["bins"]["middles"]
         each = [answers.curves(f"{name}[{k}]") for k in range(len(middles))]
         # Bins beside each other instead of leads: one bootstrap for all of them.
-        joined = Curves(
-            name, {model: np.concatenate([one.models[model] for one in each], axis=2) for model in each[0].models}
+        joined = replace(
+            each[0],
+            models={model: np.concatenate([one.models[model] for one in each], axis=2) for model in each[0].models},
         )
         shown["bins"] = {
             "title": quantity["bins"]["name"],
@@ -222,7 +228,7 @@ def _at(curves: Curves, model: str) -> Float[np.ndarray, "3 T"]:
 
 
 def _models(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Colour, dashes and role of each model, the same as in the pictures for papers."""
+    """Colour, dashes and role of each model, as in the pictures for papers; without a colour it is the page's own ink."""
     names = list(dict.fromkeys(str(entry["model"]) for entry in entries))
     styles = plot.model_styles(name for name in names if name != TRUTH)
     dashes = {"-": "", "--": "6 4", "-.": "8 3 2 3", ":": "2 3"}
@@ -230,7 +236,7 @@ def _models(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "colour": "" if name == TRUTH else styles[name]["color"],
+            "colour": "" if name in (TRUTH, CEILING) else styles[name]["color"],  # ink on paper, light on a dark screen
             "dashes": "" if name == TRUTH else dashes[styles[name]["linestyle"]],
             "role": roles.get(name, ""),
         }

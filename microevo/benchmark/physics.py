@@ -1,10 +1,12 @@
 """Which physical quantities belong to which data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from microevo.benchmark.known_physics import Physics
 from microevo.data import TrajectoryStore
@@ -18,9 +20,19 @@ from microevo.metrics import (
     tracking_metrics,
     wave_quantities,
 )
+from microevo.metrics.quantity import Shared
 from microevo.processes import DendriticSolidification, GrainGrowth, PlaneWave, RegularSolution, SpinodalDecomposition
 
 Kind = Literal["spinodal", "grains", "dendrite", "wave", "none"]
+OF_PARTICLES = (
+    "particle_count",
+    "particle_growth",
+    "particle_shrinkage",
+    "particle_rate_w1",
+    "particles_lost",
+    "particle_area",
+)
+EVEN = 1e-3  # distance of a mean composition from the middle that is no preference
 
 
 def kind_of(store: TrajectoryStore) -> Kind:
@@ -65,13 +77,12 @@ class PhysicalQuantities:
                 process = self._process(trajectories)
                 energy = image_free_energy(process) if process is not None else None
                 threshold = process.middle if isinstance(process, SpinodalDecomposition) else 0.5
-                below = _mean_composition(self.store) >= threshold  # particles are the minority
-                return (
-                    *spinodal_quantities(
-                        (height, width), periodic=periodic, threshold=threshold, below=below, energy=energy
-                    ),
-                    *tracking_metrics(periodic=periodic, threshold=threshold, below=below),
-                )
+                common = spinodal_quantities((height, width), periodic=periodic, threshold=threshold, energy=energy)
+                followed = tracking_metrics(periodic=periodic, threshold=threshold)
+                minority = Shared(partial(_minority_below, self._minority_above(trajectories, threshold), threshold))
+                turned = [_seen(one, minority) if one.name in OF_PARTICLES else one for one in (*common, *followed)]
+                # The clock of imported frames does not start at the quench, which an exponent needs.
+                return turned if process is not None else [_without_fit(one) for one in turned]
             case "grains":
                 # Areas in pixels: the data card's slopes are.
                 return grain_quantities(periodic=periodic)
@@ -88,8 +99,31 @@ class PhysicalQuantities:
         process = physics.drawn(physics.process, trajectories)
         return process if isinstance(process, SpinodalDecomposition | RegularSolution) else None
 
+    def _minority_above(self, trajectories: Sequence[int], threshold: float) -> Bool[np.ndarray, " B"]:
+        """Of each trajectory whether the phase above the threshold is the minority, and so what particles are made of.
 
-def _mean_composition(store: TrajectoryStore) -> float:
-    """Over all trajectories, so that it is the same for every batch."""
-    first = store.fields[:1]
-    return float(np.mean([store.read(i, 0, 1, first).mean() for i in range(len(store))]))
+        Trajectories of one store may differ in it. What has next to as much of both phases has particles below.
+        """
+        first = self.store.fields[:1]
+        means = [float(self.store.read(i, 0, 1, first).mean()) for i in trajectories]
+        return np.array(means) < threshold - EVEN
+
+
+def _minority_below(
+    above: Bool[np.ndarray, " B"], threshold: float, frames: Float[np.ndarray, "B T H W"]
+) -> Float[np.ndarray, "B T H W"]:
+    """Frames of which those whose particles are above the threshold are reflected about it."""
+    return np.where(above[:, None, None, None], 2 * threshold - frames, frames) if above.any() else frames
+
+
+def _seen(one: Quantity | Comparison, view: Callable[[np.ndarray], np.ndarray]) -> Quantity | Comparison:
+    """A quantity of frames that are looked at through a function."""
+    if isinstance(one, Quantity):
+        statistic = one.statistic
+        return replace(one, statistic=lambda frames: statistic(view(frames)))
+    error = one.error
+    return replace(one, error=lambda prediction, target: error(view(prediction), view(target)))
+
+
+def _without_fit(one: Quantity | Comparison) -> Quantity | Comparison:
+    return replace(one, fit=None) if isinstance(one, Quantity) else one

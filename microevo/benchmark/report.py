@@ -1,19 +1,25 @@
 """Results -> summary table, Markdown and pictures for papers."""
 
+import hashlib
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from microevo import plot
+from microevo.benchmark.entry import TRUTH
 from microevo.benchmark.results import Results
 from microevo.benchmark.summary import (
     CEILING,
+    FEWEST,
     FLOOR,
     LEVEL,
     PIXEL,
@@ -22,9 +28,13 @@ from microevo.benchmark.summary import (
     leaderboard,
     metrics_of,
     not_told_apart,
+    single_runs,
+    undefined,
 )
+from microevo.benchmark.verdict import of_single_runs, of_undefined, reached
 
 TITLES = {metric.name: metric.title for metric in PIXEL}
+WORSE = 3.0  # times the floor's score: what is higher leaves the panels of a picture
 HIGHER = {metric.name for metric in PIXEL if metric.higher_is_better}
 COSTS = {
     "parameters": "parameters",
@@ -34,6 +44,7 @@ COSTS = {
     "forecasts_per_second": "forecasts / s",
     "training_seconds": "s / training step",
     "peak_memory_mb": "peak memory [MB]",
+    "rmse": "RMSE, the first windows",
 }
 
 
@@ -53,7 +64,8 @@ def write_report(results: Results, leads: Sequence[int]) -> pd.DataFrame:
         boards.append(
             leaderboard(results.table, name, about["horizon"], leads, metrics_of(about), results.groups(name))
         )
-        plot.save(picture(results, name), results.folder / picture_name(name))
+        if not boards[-1].empty:
+            plot.save(picture(results, name), results.folder / picture_name(name))
     summary = pd.concat(boards, ignore_index=True)
     _replace(results.folder / "summary.csv", summary.to_csv(index=False))
     _replace(results.folder / "report.md", markdown(results, summary))
@@ -61,9 +73,12 @@ def write_report(results: Results, leads: Sequence[int]) -> pd.DataFrame:
 
 
 def picture_name(protocol: str) -> str:
-    """File of a protocol's picture."""
+    """File of a protocol's picture; a name that cannot be read back from it gets a digest, so that no two share a file."""
     letters = protocol.replace("->", "-to-")
-    return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in letters) + ".png"
+    name = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in letters)
+    if name.replace("-to-", "->") != protocol:
+        name += "-" + hashlib.sha256(protocol.encode()).hexdigest()[:8]
+    return name + ".png"
 
 
 def markdown(results: Results, summary: pd.DataFrame) -> str:
@@ -72,6 +87,13 @@ def markdown(results: Results, summary: pd.DataFrame) -> str:
     parts = [f"# Benchmark: {', '.join(sorted({p['process'] for p in about['protocols'].values()}))}"]
     for name, protocol in about["protocols"].items():
         board = summary[summary["protocol"] == name]
+        left_out = [label for label in protocol["entries"] if label not in results.complete(name)]
+        missing = (
+            f"**Left out**, since their forecasts are not complete: {', '.join(left_out)}. Run the benchmark again."
+        )
+        if board.empty:
+            parts += [f"## {name}", missing]
+            continue
         count, independent = len(protocol["windows"]), int(board["trajectories"].max())
         parts += [
             f"## {name}",
@@ -79,9 +101,11 @@ def markdown(results: Results, summary: pd.DataFrame) -> str:
             f"{independent} {'trajectories' if independent > 1 else 'trajectory'} of `{protocol['store']}`, "
             f"{' x '.join(map(str, protocol['image_shape']))} pixels. Protocol and data: `{protocol['digest']}`.",
             *([f"**Note:** {protocol['note']}"] if protocol["note"] else []),
+            *([missing] if left_out else []),
             f"![{name}]({picture_name(name)})",
             table(board, _columns(board)),
             *_sentences(results, name, board),
+            *_undefined(results, name),
             *_further(board, metrics_of(protocol)),
         ]
     if not results.cost.empty:
@@ -97,7 +121,7 @@ def table(board: pd.DataFrame, columns: Sequence[tuple[str, int]]) -> str:
         board: Rows of one protocol.
         columns: Metric and lead of each column; the lead 0 is the mean over all leads.
     """
-    models = list(dict.fromkeys(board["model"]))
+    models = [model for model in dict.fromkeys(board["model"]) if model != TRUTH]
     cells = board.set_index(["metric", "lead", "model"]).sort_index()
     lines = ["| model | " + " | ".join(_title(*column) for column in columns) + " |", "|---|" + "---:|" * len(columns)]
     best: dict[tuple[str, int], float] = {}
@@ -109,7 +133,7 @@ def table(board: pd.DataFrame, columns: Sequence[tuple[str, int]]) -> str:
         row = []
         for metric, lead in columns:
             cell: pd.Series = cells.loc[(metric, lead, model)]  # type: ignore[index]
-            text = f"{cell['mean']:.3g}"
+            text = f"{'≥ ' * bool(cell['censored'] > 0)}{cell['mean']:.3g}"
             if lead == 0 and math.isfinite(cell["mean"]) and cell["trajectories"] > 1:
                 text += f" ({cell['low']:.3g} to {cell['high']:.3g})"
             row.append(f"**{text}**" if cell["mean"] == best[metric, lead] and model != CEILING else text)
@@ -124,7 +148,7 @@ def text_table(summary: pd.DataFrame, protocol: str) -> str:
     board = summary[summary["protocol"] == protocol]
     columns = _columns(board)
     cells = board.set_index(["model", "metric", "lead"])["mean"]
-    models = list(dict.fromkeys(board["model"]))
+    models = [model for model in dict.fromkeys(board["model"]) if model != TRUTH]
     text = [["", *(_title(*column) for column in columns)]]
     text += [[model, *(f"{cells[(model, *column)]:.3g}" for column in columns)] for model in models]
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
@@ -146,11 +170,14 @@ def _columns(board: pd.DataFrame) -> list[tuple[str, int]]:
 
 def _further(board: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
     """All other metrics, one in each row, on average over leads."""
-    models = list(dict.fromkeys(board["model"]))
+    models = [model for model in dict.fromkeys(board["model"]) if model != TRUTH]
     means = board[board["lead"] == 0].set_index(["metric", "model"])["mean"].sort_index()
     parts = []
-    for physical, heading in ((False, "Other pixel metrics"), (True, "Physical quantities, error of the forecast")):
-        chosen = [metric for metric in metrics if metric.physical == physical and metric.name not in ("rmse", "ssim")]
+    kinds = (
+        ("Other pixel metrics", [m for m in metrics if not (m.physical or m.value or m.name in ("rmse", "ssim"))]),
+        ("Physical quantities, error of the forecast", [m for m in metrics if m.physical]),
+    )
+    for heading, chosen in kinds:
         if not chosen:
             continue
         lines = ["| mean over leads | " + " | ".join(models) + " |", "|---|" + "---:|" * len(models)]
@@ -159,10 +186,24 @@ def _further(board: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
             rivals = [value for model, value in values.items() if model != CEILING and not math.isnan(value)]
             best = (max if metric.higher_is_better else min)(rivals, default=math.nan)
             cells = [f"**{v:.3g}**" if v == best and m != CEILING else f"{v:.3g}" for m, v in values.items()]
-            unit = f" [{metric.unit}]" if metric.unit != "1" else ""
-            lines.append(f"| {metric.title}{unit} | " + " | ".join(cells) + " |")
-        parts.append(f"<details><summary>{heading}</summary>\n\n" + "\n".join(lines) + "\n\n</details>")
+            lines.append(f"| {metric.title}{_unit(metric)} | " + " | ".join(cells) + " |")
+        parts.append(_folded(heading, lines))
+    if physical := [metric for metric in metrics if metric.value]:
+        sides = [TRUTH, *models]
+        lines = ["| mean over leads | " + " | ".join(sides) + " |", "|---|" + "---:|" * len(sides)]
+        for metric in physical:
+            cells = [f"{means[metric.name, model]:.3g}" for model in sides]
+            lines.append(f"| {metric.title}{_unit(metric)} | " + " | ".join(cells) + " |")
+        parts.append(_folded("Physical quantities, truth and forecasts side by side", lines))
     return parts
+
+
+def _folded(heading: str, lines: Sequence[str]) -> str:
+    return f"<details><summary>{heading}</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
+
+
+def _unit(metric: Metric) -> str:
+    return f" [{metric.unit}]" if metric.unit != "1" else ""
 
 
 def picture(results: Results, protocol: str) -> Figure:
@@ -201,8 +242,9 @@ def _draw(axes: Axes, curves: Curves, title: str) -> None:
         axes.fill_between(leads, low, high, color=styles[model]["color"], alpha=0.15, lw=0)
     plot.frame_axes(axes, "lead [frames]", title)
     axes.set_xlim(1, max(2, len(mean)))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     if curves.metric not in HIGHER:
-        axes.set_ylim(bottom=0)
+        _limit(axes, {model: (curves.mean(model), *curves.band(model)) for model in curves.forecasters})
 
 
 def _draw_trade(axes: Axes, curves: Curves, cost: pd.DataFrame) -> None:
@@ -211,8 +253,9 @@ def _draw_trade(axes: Axes, curves: Curves, cost: pd.DataFrame) -> None:
     styles = plot.model_styles(curves.forecasters)
     axes.set_xscale("log")
     models = [model for model in curves.forecasters if model in seconds and model != FLOOR]
+    intervals = {model: curves.interval(model) for model in curves.forecasters if model in (*models, FLOOR)}
     for model in models:
-        interval = curves.interval(model)
+        interval = intervals[model]
         around = [[max(interval.mean - interval.low, 0.0)], [max(interval.high - interval.mean, 0.0)]]
         axes.errorbar(
             seconds[model],
@@ -225,14 +268,34 @@ def _draw_trade(axes: Axes, curves: Curves, cost: pd.DataFrame) -> None:
             mew=0.8,
         )
     if FLOOR in curves.forecasters:
-        axes.axhline(curves.interval(FLOOR).mean, lw=1.8, **styles[FLOOR])
+        axes.axhline(intervals[FLOOR].mean, lw=1.8, **styles[FLOOR])
     powers = [math.log10(seconds[model]) for model in models] or [0.0]
     axes.set_xlim(10 ** math.floor(min(powers) - 0.1), 10 ** math.ceil(max(powers) + 0.1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     plot.frame_axes(axes, "seconds per forecast", "RMSE, mean over leads")
     axes.tick_params(axis="x", which="minor", length=2, width=0.5, color=plot.FAINT)
-    axes.set_ylim(bottom=0)
+    _limit(axes, {model: (interval.mean, interval.low, interval.high) for model, interval in intervals.items()})
+
+
+def _limit(axes: Axes, drawn: Mapping[str, tuple[Any, Any, Any]]) -> None:
+    """From 0 to the highest value, but not far beyond the floor: one diverged model would flatten all others.
+
+    Args:
+        axes: The panel.
+        drawn: Means of each model and both ends of their intervals. Models that leave the panel are named above it.
+    """
+    values = {model: np.array(of, dtype=np.float64) for model, of in drawn.items()}
+    most = WORSE * values[FLOOR][0].max() if FLOOR in values else math.inf
+    if not most > 0:  # nothing moves, or the floor has no mean
+        most = math.inf
+    beyond = [model for model, of in values.items() if (of[0] > most).any()]
+    inside = np.concatenate([np.ravel(of) for model, of in values.items() if model not in beyond] or [np.zeros(1)])
+    top = min(inside[np.isfinite(inside)].max(initial=0), most) or 1.0
+    axes.set_ylim(-0.025 * top, 1.05 * top)  # lines and markers at 0 are seen whole
+    if beyond:
+        told = textwrap.fill(f"beyond this axis: {', '.join(beyond)}", 40)
+        axes.set_title(told, fontsize=8.5, color=plot.INK, loc="left")
 
 
 def _sentences(results: Results, protocol: str, board: pd.DataFrame) -> list[str]:
@@ -243,19 +306,34 @@ def _sentences(results: Results, protocol: str, board: pd.DataFrame) -> list[str
         sentences.append(
             "A single trajectory tells nothing about others: no intervals, and no two models are told apart."
         )
+    elif curves.independent < FEWEST:
+        sentences.append(
+            f"{curves.independent} trajectories are too few to tell models apart: at least {FEWEST} could, since of fewer all "
+            f"differences have one sign by chance too often."
+        )
     elif pairs := not_told_apart(curves):
         told = "; ".join(f"{a} and {b}" for a, b in pairs)
         sentences.append(
             f"Not told apart by mean RMSE (the interval of their difference over the same trajectories holds 0): {told}."
         )
-    means = board[(board["metric"] == "rmse") & (board["lead"] == 0)].set_index("model")["mean"]
-    if FLOOR in means and CEILING in means:
-        span = means[FLOOR] - means[CEILING]
-        shares = {model: (means[FLOOR] - mean) / span for model, mean in means.items() if model not in (FLOOR, CEILING)}
-        if shares:
-            told = ", ".join(f"{model} {100 * share:.0f} %" for model, share in shares.items())
-            sentences.append(f"Of the way from {FLOOR} to known physics, in mean RMSE: {told}.")
+    if runs := single_runs(curves):
+        sentences.append(of_single_runs(runs))
+    means = {model: curves.interval(model) for model in board["model"].unique() if model in curves.models}
+    shares = {model: share for model in means if (share := reached(model, means)) is not None}
+    if shares:
+        told = ", ".join(f"{model} {100 * share:.0f} %" for model, share in shares.items())
+        sentences.append(f"Of the way from {FLOOR} to known physics, in mean RMSE: {told}.")
     return sentences
+
+
+def _undefined(results: Results, protocol: str) -> list[str]:
+    """Which means are missing although the forecasts are finite."""
+
+    def curves_of(metric: str) -> Curves:
+        return Curves.read(results.table, protocol, metric, results.groups(protocol))
+
+    counts = undefined(results.about["protocols"][protocol]["quantities"], curves_of)
+    return [of_undefined(counts)] if counts else []
 
 
 def _cost(cost: pd.DataFrame) -> list[str]:
@@ -264,12 +342,15 @@ def _cost(cost: pd.DataFrame) -> list[str]:
     for _, row in cost.iterrows():
         lines.append(f"| {row['model']} | " + " | ".join(_number(name, float(row[name])) for name in there) + " |")
     devices = " and ".join(map(str, cost["device"].unique()))
-    return ["\n".join(lines), f"Measured on {devices}, the models taking turns; medians."]
+    asked = f" of {', '.join(map(str, cost['protocol'].unique()))}" if "protocol" in cost else ""
+    return ["\n".join(lines), f"Forecasts{asked}, measured on {devices}, the models taking turns; medians."]
 
 
 def _definitions(summary: pd.DataFrame) -> str:
     items = [
-        "RMSE is the root of the squared error averaged over forecasts, fields and pixels, never a mean of roots.",
+        "RMSE at a lead is the root of the squared error averaged over forecasts, fields and pixels.",
+        "A correlation time is the first lead at which the correlation with the truth is under 0.9 or 0.8, or not finite; one "
+        "that it outlasts counts as the lead after the last (\u2265).",
         f"Intervals hold {100 * LEVEL:.0f} % of the means of trajectories drawn again (bootstrap; those cut from one simulation "
         "together), and of seeds where a model has several.",
         "`mean` is over all leads; other columns are one lead.",

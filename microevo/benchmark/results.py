@@ -1,7 +1,8 @@
 """A benchmark on disk: everything that a report is made of, so that it can be rendered again without computing."""
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from microevo.benchmark.evaluate import Evaluation
+from microevo.benchmark.evaluate import PART, Evaluation
 from microevo.benchmark.long_table import LongTable
 from microevo.data import WindowDataset
 from microevo.data.layout import versions
 from microevo.metrics import Comparison, Quantity
 
 ABOUT, COST = "benchmark.json", "cost.csv"
+WRITTEN = (ABOUT, COST, "table", "frames", "summary.csv", "report.*", ".*.part")
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,18 @@ class Results:
     folder: Path
 
     @classmethod
-    def write(cls, evaluation: Evaluation, settings: Mapping[str, Any]) -> "Results":
-        """Note what is compared; the numbers follow as they are computed."""
-        protocols = {}
+    def write(cls, evaluation: Evaluation, settings: Mapping[str, Any], keep: Collection[str] = ()) -> "Results":
+        """Note what is compared; the numbers follow as they are computed.
+
+        Args:
+            evaluation: What is compared.
+            settings: With which settings.
+            keep: Protocols that stay as they are, if the folder has results of them.
+        """
+        there = cls(evaluation.folder)
+        known = there.about if (there.folder / ABOUT).exists() else {"protocols": {}, "entries": []}
+        protocols = {name: about for name, about in known["protocols"].items() if name in keep}
+        kept = {label for about in protocols.values() for label in about["entries"]}
         for name, protocol in evaluation.protocols.items():
             windows = evaluation.windows(name)
             store = windows.store
@@ -56,12 +67,11 @@ class Results:
                 "quantities": [_about(one) for one in evaluation.scores[name].quantities(windows.trajectories[:1])],
                 "pixel": list(evaluation.scores[name].pixel),
             }
+        entries = [{"label": entry.label, "model": entry.model, "seed": entry.seed} for entry in evaluation.entries]
         about = {
             "fields": evaluation.fields,
             "protocols": protocols,
-            "entries": [
-                {"label": entry.label, "model": entry.model, "seed": entry.seed} for entry in evaluation.entries
-            ],
+            "entries": entries + [one for one in known["entries"] if one["label"] in kept and one not in entries],
             "settings": settings,
             "git": evaluation.git,
             "versions": versions(),
@@ -86,9 +96,27 @@ class Results:
         return json.loads(path.read_text())
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """With which settings the numbers were made, empty if there are none yet."""
+        return self.about["settings"] if (self.folder / ABOUT).exists() else {}
+
+    def delete(self) -> None:
+        """Remove the results, and nothing else that is in the folder."""
+        for pattern in WRITTEN:
+            for path in self.folder.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @property
     def table(self) -> LongTable:
-        """The long table."""
-        return LongTable(self.folder / "table")
+        """The long table, of the entries that are compared and have answered a protocol completely."""
+        groups = [(protocol, label) for protocol in self.about["protocols"] for label in self.complete(protocol)]
+        return LongTable(self.folder / "table", groups)
+
+    def complete(self, protocol: str) -> list[str]:
+        """The entries that have made all forecasts of a protocol; the folder may hold others, of an earlier call."""
+        about, table = self.about["protocols"][protocol], LongTable(self.folder / "table")
+        parts = range(-(-len(about["windows"]) // PART))
+        return [label for label in about["entries"] if all(table.part(protocol, label, i).exists() for i in parts)]
 
     def groups(self, protocol: str) -> dict[int, int] | None:
         """Which simulation each trajectory of a protocol was cut from, where several were cut from one."""
@@ -100,6 +128,10 @@ class Results:
         """The cost table, empty where cost was not measured."""
         path = self.folder / COST
         return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+    def drop_cost(self) -> None:
+        """Forget the cost table, which other settings make another one."""
+        (self.folder / COST).unlink(missing_ok=True)
 
     def write_cost(self, cost: pd.DataFrame) -> None:
         """Keep the cost table."""

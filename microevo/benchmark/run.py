@@ -1,7 +1,7 @@
 """The benchmark command: entries, protocols, cost and report."""
 
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,16 +11,16 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from microevo.benchmark.cost import measure_cost
+from microevo.benchmark.cost import Forecast, forecast_rmse, mean_rmse, measure_cost, parameters
 from microevo.benchmark.entry import Entry, Model, persistence
 from microevo.benchmark.evaluate import Evaluation, Scores
-from microevo.benchmark.known_physics import KnownPhysics, Physics
+from microevo.benchmark.known_physics import NO_WORSE, KnownPhysics, Physics, Solver
 from microevo.benchmark.log import log_results
 from microevo.benchmark.page import write_page
 from microevo.benchmark.physics import Kind, PhysicalQuantities, kind_of
 from microevo.benchmark.protocol import Protocol
 from microevo.benchmark.report import text_table, write_report
-from microevo.benchmark.results import ABOUT, Results
+from microevo.benchmark.results import Results
 from microevo.benchmark.submitted import Submitted
 from microevo.callbacks.run import git_commit
 from microevo.data import Window
@@ -38,11 +38,12 @@ from microevo.metrics import (
 )
 
 SSIM_PIXELS = 11  # its window; smaller frames go without
+COMPARED = 4  # windows, if there are as many, with which the cost table tells how accurate its rows are
 
 
 def run(
-    protocols: dict[str, Protocol],
-    checkpoints: dict[str, str | list[str]] = {},  # noqa: B006  (never changed; jsonargparse shows it as the default)
+    protocols: dict[str, Protocol] = {},  # noqa: B006  (never changed; jsonargparse shows it as the default)
+    checkpoints: dict[str, str | list[str]] = {},  # noqa: B006
     fields: list[str] = ["c"],  # noqa: B006
     predictions: str | dict[str, str | dict[str, str]] | None = None,
     known_physics: bool = True,
@@ -83,7 +84,7 @@ def run(
         processes: How many processes share the work; one for each GPU unless given, and one on a CPU.
         cost_protocol: Protocol whose windows the cost is measured with, on one device; unless given the first one that
             shows as many frames as the networks take.
-        repeats: Timed calls of each model, which take turns; 0 leaves the cost out.
+        repeats: Timed calls of each model, which take turns; 0 leaves the cost as it is.
         warmup: Calls of each model before the timed ones.
         render_only: Make the report anew from the results that are in `output`, and compute nothing.
         logger: Where to send tables, curves and animations too, for instance a WandbLogger.
@@ -95,13 +96,15 @@ def run(
         ValueError: An entry cannot answer a protocol.
     """
     folder = Path(output)
+    leads = _leads(leads)
+    _check_counts(batch_size=(batch_size, 1), repeats=(repeats, 0), warmup=(warmup, 0), processes=(processes, 1))
     if render_only:
         return _render(Results(folder), leads, logger)
     chosen = _chosen(protocols, only)
     entries: list[Entry] = []
     for model, paths in checkpoints.items():
         entries += [Model(model, path) for path in ([paths] if isinstance(paths, str) else paths)]
-    entries += _submitted(predictions, list(chosen))
+    entries += _submitted(predictions, list(chosen), list(protocols))
     if "Persistence" not in checkpoints:
         entries.append(persistence(len(fields)))
     if known_physics:
@@ -115,9 +118,11 @@ def run(
         batch_size=batch_size,
         git=git_commit(),
     )
-    if overwrite and (folder / ABOUT).exists():
-        shutil.rmtree(folder)
     timed = _cost_protocol(evaluation, cost_protocol) if repeats else ""
+    devices = _devices(device, processes)
+    evaluation.check()
+    if overwrite:
+        Results(folder).delete()
     evaluation.begin()
     settings = {
         "command": command,
@@ -126,11 +131,13 @@ def run(
         "predictions": predictions,
         "leads": leads,
         "batch_size": batch_size,
+        "timing": {"protocol": timed, "repeats": repeats, "warmup": warmup},
     }
-    results = Results.write(evaluation, settings)
-    devices = _devices(device, processes)
+    if timed and Results(folder).settings.get("timing") != settings["timing"]:
+        Results(folder).drop_cost()
+    results = Results.write(evaluation, settings, keep=set(protocols) - set(chosen))
     evaluation.run(devices)
-    if repeats and (results.cost.empty or set(results.cost["model"]) != set(_timed(entries))):
+    if timed and (results.cost.empty or _models(results.cost) != set(_timed(evaluation, timed))):
         results.write_cost(_measure(evaluation, timed, devices[0], repeats, warmup).assign(protocol=timed))
     return _render(results, leads, logger)
 
@@ -138,7 +145,7 @@ def run(
 def _render(results: Results, leads: Sequence[int], logger: Logger | None) -> Results:
     summary = write_report(results, leads)
     page = write_page(results, leads)
-    for name in results.about["protocols"]:
+    for name in summary["protocol"].unique():
         print(f"\n{name}\n{text_table(summary, name)}")
     print(f"\nreport: {page}, for papers: {results.folder / 'report.md'}")
     if logger is not None:
@@ -146,17 +153,31 @@ def _render(results: Results, leads: Sequence[int], logger: Logger | None) -> Re
     return results
 
 
-def _timed(entries: Sequence[Entry]) -> dict[str, Entry]:
-    """One entry of each model that can be timed, whatever its seed."""
-    return {entry.model: entry for entry in reversed(entries) if isinstance(entry, Model | KnownPhysics)}
+def _timed(evaluation: Evaluation, name: str) -> dict[str, Entry]:
+    """One entry of each model that can be timed on a protocol, whatever its seed."""
+    protocol, windows = evaluation.protocols[name], evaluation.windows(name)
+    return {
+        entry.model: entry
+        for entry in reversed(evaluation.entries)
+        if isinstance(entry, Model | KnownPhysics) and entry.takes_part(name, protocol, windows)
+    }
+
+
+def _models(cost: pd.DataFrame) -> set[str]:
+    """What was timed, without the rougher solver, which follows from it."""
+    return {str(model) for model in cost["model"] if not str(model).startswith(NO_WORSE)}
 
 
 def _cost_protocol(evaluation: Evaluation, asked: str | None) -> str:
     networks = [entry.forecaster for entry in evaluation.entries if isinstance(entry, Model)]
     taken = {network.n_past for network in networks if not network.any_past}
     fitting = [name for name, protocol in evaluation.protocols.items() if taken <= {protocol.n_past}]
-    if asked is None and fitting:
-        return fitting[0]
+    if asked is None:
+        if not fitting:
+            print(
+                f"cost is not measured: no protocol here shows {', '.join(map(str, sorted(taken)))} frames, as the networks take"
+            )
+        return fitting[0] if fitting else ""
     if asked not in fitting:
         raise ValueError(
             f"cost_protocol must be one that shows as many frames as the networks take ({', '.join(map(str, sorted(taken)))}), "
@@ -166,20 +187,42 @@ def _cost_protocol(evaluation: Evaluation, asked: str | None) -> str:
 
 
 def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmup: int) -> pd.DataFrame:
-    protocol, windows = evaluation.protocols[name], evaluation.windows(name)
+    """The cost table, with the column `rmse`: what the rows err by, on the first few windows (see `mean_rmse`)."""
+    horizon, windows = evaluation.protocols[name].horizon, evaluation.windows(name)
+    fields = [windows.store.fields.index(field) for field in windows.fields]
 
     def batch(size: int) -> Window:
         return Window(*default_collate([windows[i % len(windows)] for i in range(size)]))
 
-    forecasters: dict[str, Callable[[Tensor, int], Tensor]] = {}
-    for model, entry in _timed(evaluation.entries).items():
+    few = batch(min(COMPARED, len(windows)))
+    past, future = few.past.to(device), few.future.to(device)
+
+    def error(frames: Tensor) -> float:
+        return mean_rmse(frames[:, :, fields], few.future)
+
+    forecasters: dict[str, Forecast] = {}
+    rmse: dict[str, float] = {}
+    networks: list[str] = []
+    solvers: dict[str, Solver] = {}
+    for model, entry in _timed(evaluation, name).items():
         if isinstance(entry, Model):
             forecasters[model] = entry.forecaster.to(device)
-        elif entry.takes_part(name, protocol, windows):
-            forecasters[model] = Physics(windows.store).timed(batch(1))
-    return measure_cost(
+            rmse[model] = forecast_rmse(entry.forecaster, past, future)
+            if parameters(entry.forecaster) and math.isfinite(rmse[model]):
+                networks.append(model)
+        else:
+            forecasters[model] = solvers[model] = Physics(windows.store).timed(few)
+            rmse[model] = error(solvers[model].forecast(horizon))
+    best = min(networks, key=rmse.__getitem__, default="")
+    # A solver that errs as little as the best network, no less: what its frames would cost without the network.
+    for model, solver in solvers.items():
+        if best and rmse[model] <= rmse[best] and (rougher := solver.no_worse_than(rmse[best], error, horizon)):
+            forecasters[NO_WORSE + best] = rougher
+            rmse[NO_WORSE + best] = error(rougher.forecast(horizon))
+    table = measure_cost(
         forecasters, lambda size: (batch(size).past.to(device), batch(size).future.to(device)), repeats, warmup
     )
+    return table.assign(rmse=table["model"].map(rmse))
 
 
 def _chosen(protocols: Mapping[str, Protocol], only: list[str]) -> dict[str, Protocol]:
@@ -188,11 +231,23 @@ def _chosen(protocols: Mapping[str, Protocol], only: list[str]) -> dict[str, Pro
         raise ValueError(f"there is no protocol {unknown[0]}; the config has {', '.join(protocols)}")
     chosen = {name: protocol for name, protocol in protocols.items() if not only or name in only}
     if not chosen:
-        raise ValueError("a benchmark needs at least one protocol; give some in `protocols`")
+        raise ValueError("a benchmark needs at least one protocol; give --config or --protocols")
     return chosen
 
 
-def _submitted(predictions: str | Mapping[str, Any] | None, protocols: list[str]) -> list[Entry]:
+def _leads(leads: Sequence[int]) -> list[int]:
+    if not leads or min(leads) < 1:
+        raise ValueError(f"leads are counted from 1, but they are {list(leads)}")
+    return sorted(set(leads))
+
+
+def _check_counts(**counts: tuple[int | None, int]) -> None:
+    for name, (count, least) in counts.items():
+        if count is not None and count < least:
+            raise ValueError(f"{name} must be at least {least}, but it is {count}")
+
+
+def _submitted(predictions: str | Mapping[str, Any] | None, protocols: list[str], known: list[str]) -> list[Entry]:
     if predictions is None:
         return []
     named = {Path(predictions).stem: predictions} if isinstance(predictions, str) else predictions
@@ -205,6 +260,10 @@ def _submitted(predictions: str | Mapping[str, Any] | None, protocols: list[str]
                     "with --only, or give a file for each"
                 )
             files = {protocols[0]: files}
+        if unknown := [name for name in files if name not in known]:
+            raise ValueError(
+                f"the predictions of {model} answer {unknown[0]}, but the benchmark has {', '.join(known)}; correct the name"
+            )
         entries.append(Submitted(model, files))
     return entries
 
@@ -244,8 +303,6 @@ def _devices(device: str, processes: int | None) -> list[str]:
     cuda = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     if device == "cuda" and not cuda:
         raise ValueError("PyTorch finds no GPU for the device cuda; use cpu")
-    if processes is not None and processes < 1:
-        raise ValueError(f"processes must be at least 1, but it is {processes}")
     if cuda:
         return [f"cuda:{i % cuda}" for i in range(processes or cuda)]
     return ["cpu"] * (processes or 1)

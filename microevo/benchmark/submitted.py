@@ -1,7 +1,9 @@
 """Predictions made by others, scored like any model's."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 from microevo.benchmark.entry import Answer, Entry
 from microevo.benchmark.protocol import Protocol
 from microevo.data import TrajectoryStore, Window, WindowDataset
+
+T = TypeVar("T", np.ndarray, zarr.Array)
 
 
 class Submitted(Entry):
@@ -37,10 +41,14 @@ class Submitted(Entry):
                 raise FileNotFoundError(f"there are no predictions at {path}; correct `predictions`")
 
     def identity(self, protocol: str) -> str:
-        """Where the file is, and when it was changed last."""
-        path = self.files[protocol]
-        newest = max(file.stat().st_mtime_ns for file in (path.rglob("*") if path.is_dir() else [path]))
-        return f"{path.resolve().name} {newest}"
+        """What the file holds."""
+        path, digest = self.files[protocol], hashlib.sha256()
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(str(file.relative_to(path)).encode())
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+        return digest.hexdigest()
 
     def takes_part(self, name: str, protocol: Protocol, windows: WindowDataset) -> bool:
         """In the protocols that there is a file for."""
@@ -72,9 +80,7 @@ class Submitted(Entry):
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
             except ValueError as error:
                 raise ValueError(f"{path} is no NumPy file of numbers; save it with numpy.save") from error
-            if array.dtype.kind not in "fiu":
-                raise ValueError(f"{path} holds {array.dtype}, but predictions are real numbers")
-            return array
+            return _real(array, path)
         try:
             there = zarr.open(path, mode="r")
         except (FileNotFoundError, ValueError) as error:
@@ -82,8 +88,18 @@ class Submitted(Entry):
                 f"{path} is neither a .npy file nor a zarr array; see the README for the layout"
             ) from error
         if isinstance(there, zarr.Array):
-            return there
+            return _real(there, path)
+        if "microevo_schema" not in there.attrs:
+            raise ValueError(
+                f"{path} is a zarr group that predict did not write; give the array in it ({', '.join(there) or 'it is empty'})"
+            )
         return _Forecasts(TrajectoryStore.open(path), windows)
+
+
+def _real(array: T, path: Path) -> T:
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{path} holds {array.dtype}, but predictions are real numbers")
+    return array
 
 
 class _Forecasts:

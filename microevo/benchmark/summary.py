@@ -3,11 +3,13 @@
 Trajectories are what was drawn at random, so they are what the bootstrap draws again, the same ones for every model
 (Efron & Tibshirani, An Introduction to the Bootstrap, 1993). Where a model was trained with several seeds, the seeds are
 drawn again too. Windows of one trajectory are averaged first: they are not independent. Imported trajectories that were
-cut from one simulation are drawn together, for the same reason.
+cut from one simulation are drawn together, for the same reason. Of few samples the bootstrap's intervals are too narrow, so
+that wider quantiles of it are taken (Hesterberg, Am. Stat. 69 (2015) 371: the expanded percentile interval).
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy import stats
 
 from microevo import plot
 from microevo.benchmark.entry import TRUTH
@@ -23,6 +26,21 @@ from microevo.benchmark.long_table import LongTable
 FLOOR, CEILING = plot.BASELINE, plot.CEILING
 DRAWS = 2000
 LEVEL = 0.95
+# Simulations that can tell two models apart: of fewer, all differences have one sign by chance in more than 1 - LEVEL of cases.
+FEWEST = 6
+BOARD = (
+    "protocol",
+    "model",
+    "metric",
+    "lead",
+    "mean",
+    "low",
+    "high",
+    "seeds",
+    "trajectories",
+    "diverged",
+    "censored",
+)
 SOURCE = {"rmse": "mse", "psnr": "mse"}
 
 
@@ -101,7 +119,7 @@ class Curves:
 
     def band(self, model: str) -> Float[np.ndarray, "2 T"]:
         """Ends of the confidence interval of the mean at each lead."""
-        return np.quantile(self._of_mean(self._draws(model)), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        return self._ends(self._of_mean(self._draws(model)), model)
 
     def interval(self, model: str, leads: Sequence[int] | None = None) -> Interval:
         """The mean over some leads (all unless given) with its confidence interval."""
@@ -109,9 +127,7 @@ class Curves:
         mean = float(self.mean(model)[chosen].mean())
         if np.isinf(mean):  # the PSNR of an exact forecast
             return Interval(mean, mean, mean)
-        low, high = np.quantile(
-            self._of_mean(self._draws(model))[:, chosen].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        )
+        low, high = self._ends(self._of_mean(self._draws(model))[:, chosen].mean(axis=1), model)
         return Interval(mean, float(low), float(high))
 
     def difference(self, one: str, other: str, leads: Sequence[int] | None = None) -> Interval:
@@ -119,7 +135,7 @@ class Curves:
         chosen = slice(None) if leads is None else np.asarray(leads) - 1
         values = (self._of_mean(self._draws(one)) - self._of_mean(self._draws(other)))[:, chosen].mean(axis=1)
         mean = float((self.mean(one) - self.mean(other))[chosen].mean())
-        low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = self._ends(values, one, other)
         return Interval(mean, float(low), float(high))
 
     def _of_mean(self, values: np.ndarray) -> np.ndarray:
@@ -131,15 +147,35 @@ class Curves:
                     return -10 * np.log10(values)
         return values
 
+    def _ends(self, draws: Float[np.ndarray, "draws ..."], *models: str) -> Float[np.ndarray, "2 ..."]:
+        """Ends of the interval that the draws of some models give, for as many samples as these have at the least."""
+        freedom = [self.independent - 1]
+        spare = [len(self.models[model]) - 1 for model in models]
+        if any(spare):  # seeds were drawn again
+            freedom.append(sum(spare))
+        # A value that was drawn, not one in between, which for the PSNR of exact forecasts would be inf - inf.
+        return np.quantile(draws, expanded(min(freedom) + 1), axis=0, method="inverted_cdf")
+
     def _draws(self, model: str) -> Float[np.ndarray, "draws T"]:
         """Means of samples drawn again; the same trajectories for every model, seeds of each model on their own."""
         values = self.models[model]
         seeds, trajectories, _ = values.shape
         weights = _weights(self.groups or tuple(range(trajectories)), ())
-        if seeds == 1:
-            return weights @ values[0]
-        by_seed = np.einsum("dn, snt -> dst", weights, values)
-        return np.einsum("ds, dst -> dt", _weights(tuple(range(seeds)), tuple(model.encode())), by_seed)
+        with np.errstate(invalid="ignore"):  # an infinite error that is not drawn is 0 * inf
+            if seeds == 1:
+                return weights @ values[0]
+            by_seed = np.einsum("dn, snt -> dst", weights, values)
+            return np.einsum("ds, dst -> dt", _weights(tuple(range(seeds)), tuple(model.encode())), by_seed)
+
+
+@cache
+def expanded(samples: int) -> tuple[float, float]:
+    """Quantiles of bootstrap means between which the mean lies with the probability `LEVEL`, whatever the sample size."""
+    if samples < 2:
+        return 0.0, 1.0
+    student = float(stats.t.ppf((1 + LEVEL) / 2, samples - 1))
+    low = float(stats.norm.cdf(-math.sqrt(samples / (samples - 1)) * student))
+    return low, 1 - low
 
 
 @cache
@@ -152,12 +188,20 @@ def _weights(groups: tuple[int, ...], key: tuple[int, ...]) -> Float[np.ndarray,
 
 
 def not_told_apart(curves: Curves, leads: Sequence[int] | None = None) -> list[tuple[str, str]]:
-    """Pairs of models whose difference may be chance; all pairs if there is one simulation only."""
-    names = curves.forecasters
-    if curves.independent == 1:
-        return list(itertools.combinations(names, 2))
-    pairs = itertools.combinations(names, 2)
+    """Pairs of models whose difference may be chance: all of them if there are fewer simulations than `FEWEST`.
+
+    Models without a mean, since a forecast is not finite, are not compared.
+    """
+    names = [model for model in curves.forecasters if not math.isnan(curves.interval(model, leads).mean)]
+    pairs = list(itertools.combinations(names, 2))
+    if curves.independent < FEWEST:
+        return pairs
     return [(a, b) for a, b in pairs if not _apart(curves.difference(a, b, leads))]
+
+
+def single_runs(curves: Curves) -> list[str]:
+    """Models that stand for one training only, though another seed would have made another one."""
+    return [name for name in curves.forecasters if name not in (FLOOR, CEILING) and len(curves.models[name]) == 1]
 
 
 @dataclass(frozen=True)
@@ -169,6 +213,7 @@ class Metric:
     higher_is_better: bool = False
     whole: bool = False  # one number for a forecast, not one for each lead
     physical: bool = False
+    value: bool = False  # of a physical quantity, which the truth has too; no error
     unit: str = "1"
 
 
@@ -209,39 +254,48 @@ def leaderboard(
 
     Returns:
         Columns `protocol`, `model`, `metric`, `lead`, `mean`, `low`, `high`, `seeds`, `trajectories` (those cut from one
-        simulation count once), `diverged` (forecasts with a frame that is not finite), best mean RMSE first and the floor
-        last.
+        simulation count once), `diverged` (forecasts with a frame that is not finite), `censored` (share of forecasts whose
+        correlation lasts beyond the last lead, so that the mean is larger), best mean RMSE first and the floor last.
+        Physical quantities have rows for the truth too.
     """
     lost = diverged(table, protocol)
     rows = []
     shown = [lead for lead in leads if lead <= horizon] or [horizon]
     for metric in metrics:
         curves = Curves.read(table, protocol, metric.name, groups)
-        for model in curves.forecasters:
+        beyond = Curves.read(table, protocol, f"{metric.name}_censored", groups) if metric.whole else None
+        censored = {model: float(beyond.mean(model)[0]) for model in beyond.models} if beyond else {}
+        for model in curves.models if metric.value else curves.forecasters:
             seeds = len(curves.models[model])
             for lead in [0] if metric.whole else [0, *shown]:
                 interval = curves.interval(model, [lead] if lead else None)
                 same = {"protocol": protocol, "model": model, "metric": metric.name, "lead": lead}
                 counts = {"seeds": seeds, "trajectories": curves.independent, "diverged": int(lost.get(model, 0))}
-                rows.append(same | vars(interval) | counts)
-    board = pd.DataFrame(rows)
+                share = {"censored": censored.get(model, 0.0)}
+                rows.append(same | vars(interval) | counts | share)
+    board = pd.DataFrame(rows, columns=BOARD)
     best = board[(board["metric"] == "rmse") & (board["lead"] == 0)].set_index("model")["mean"]
     place = best.rank(method="first", na_option="bottom") + (best.index == FLOOR) * 1e6
     return board.sort_values("model", key=lambda names: names.map(place), kind="stable", ignore_index=True)
 
 
 def metrics_of(about: Mapping[str, Any]) -> list[Metric]:
-    """The metrics of a protocol, as `Results.about` describes it: pixels, correlation times, physical errors."""
+    """The metrics of a protocol, as `Results.about` describes it: pixels, correlation times, physical errors and values."""
     there = set(about["pixel"])
     pixel = [
         metric
         for metric in PIXEL
         if SOURCE.get(metric.name, metric.name) in there or (metric.whole and "correlation" in there)
     ]
-    return pixel + [
-        Metric(f"{quantity['name']} error", quantity["long_name"], physical=True, unit=quantity["error_unit"])
-        for quantity in about["quantities"]
-    ]
+    errors, values = [], []
+    for quantity in about["quantities"]:
+        title = quantity["long_name"]
+        errors.append(Metric(f"{quantity['name']} error", title, physical=True, unit=quantity["error_unit"]))
+        if quantity.get("values", True) and "bins" not in quantity:
+            values.append(Metric(quantity["name"], title, value=True, unit=quantity["unit"]))
+        if fit := quantity.get("fit"):
+            values.append(Metric(fit["name"], fit["name"].replace("_", " "), value=True, whole=True, unit=fit["unit"]))
+    return pixel + errors + values
 
 
 def diverged(table: LongTable, protocol: str) -> pd.Series:
@@ -249,6 +303,30 @@ def diverged(table: LongTable, protocol: str) -> pd.Series:
     rows = table.read(protocol=protocol, metric="finite")
     whole = rows.groupby(["model", "seed", "trajectory", "start"], observed=True, dropna=False)["value"].min()
     return (whole < 1).groupby(level="model", observed=True).sum()
+
+
+def undefined(quantities: Sequence[Mapping[str, Any]], curves_of: Callable[[str], Curves]) -> dict[str, dict[str, int]]:
+    """Trajectories whose forecasts are finite, but have no value of a quantity at some lead: no tip, no grain.
+
+    Args:
+        quantities: The physical quantities, as `Results.about` describes them.
+        curves_of: The values of a metric.
+
+    Returns:
+        For each quantity, by title, how many trajectories of each model, over seeds, if there are any. Those that no model
+        has a value for count for the truth alone, which then has none either.
+    """
+    finite, told = curves_of("finite"), {}
+    for quantity in quantities:
+        gaps = {
+            model: np.isnan(values).any(axis=2) & (finite.models[model] >= 1).all(axis=2)
+            for model, values in curves_of(f"{quantity['name']} error").models.items()
+        }
+        if gaps:
+            common = np.logical_and.reduce([gap.all(axis=0) for gap in gaps.values()])
+            counts = {TRUTH: int(common.sum())} | {model: int((gap & ~common).sum()) for model, gap in gaps.items()}
+            told[quantity["long_name"]] = {model: count for model, count in counts.items() if count}
+    return {title: counts for title, counts in told.items() if counts}
 
 
 def _apart(difference: Interval) -> bool:

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from microevo.benchmark.summary import CEILING, FLOOR, LEVEL, Curves, Interval, not_told_apart
-
-FEW = 10  # trajectories; intervals from fewer are known to be too narrow
+from microevo.benchmark.known_physics import NO_WORSE
+from microevo.benchmark.summary import CEILING, FEWEST, FLOOR, LEVEL, Curves, Interval, not_told_apart, single_runs
 
 
 def verdict(
@@ -21,7 +20,8 @@ def verdict(
     best, *others = ranked
     trajectories = curves.independent
     certain = trajectories > 1
-    unsure = [pair for pair in not_told_apart(curves) if all(math.isfinite(means[model].mean) for model in pair)]
+    enough = trajectories >= FEWEST
+    unsure = not_told_apart(curves)
     rivals = [model for model in others if (best, model) in unsure or (model, best) in unsure]
     over = f"over {horizon} leads" if horizon > 1 else "at the only lead"
     facts = [
@@ -39,33 +39,54 @@ def verdict(
         gap = curves.difference(nearest, best)
         detail = f"RMSE of {nearest} minus that of {best}: {_interval(gap, certain)}, on the same trajectories"
         answer = "No" if rivals else "Yes"
-        if rivals:
-            detail = f"{', '.join([best, *rivals])} are not told apart. {detail}"
         if not certain:
             answer, detail = "Unknown", "a single trajectory tells nothing about others"
+        elif not enough:
+            answer = "Unknown"
+            detail = f"{trajectories} trajectories are too few to tell models apart, at least {FEWEST} could. {detail}"
+        elif rivals:
+            detail = f"{', '.join([best, *rivals])} are not told apart. {detail}"
         facts.append({"label": "Is it certain?", "value": answer, "detail": detail})
     share = reached(best, means)
     if share is not None:
         detail = f"of the way from {FLOOR} to {CEILING.lower()}, in mean RMSE"
         facts.append({"label": "Of what is possible", "value": f"{100 * share:.0f} %", "detail": detail})
     facts.append(_price(best, cost))
+    some_lost = any(not math.isfinite(interval.mean) for interval in means.values())
     notes = []
-    if unsure and certain:
+    if not certain:
+        notes.append("Only 1 trajectory: no intervals.")
+    elif not enough:
+        notes.append(f"Only {trajectories} trajectories: too few to tell models apart, at least {FEWEST} could.")
+    elif unsure:
         pairs = "; ".join(f"{a} and {b}" for a, b in unsure)
         notes.append(
             f"Not told apart in mean RMSE (the {100 * LEVEL:.0f} % interval of their difference holds 0): {pairs}. All other "
-            "pairs are."
+            f"pairs {'that have a mean ' * some_lost}are."
         )
-    elif others and certain:
+    elif others:
         notes.append(
-            f"All models are told apart in mean RMSE: no {100 * LEVEL:.0f} % interval of a difference holds 0."
+            f"All models {'that have a mean ' * some_lost}are told apart in mean RMSE: no {100 * LEVEL:.0f} % interval of a "
+            "difference holds 0."
         )
-    if trajectories < FEW:
-        plural = "trajectories" if certain else "trajectory"
-        notes.append(
-            f"Only {trajectories} {plural}: {'intervals are narrower than they should be' if certain else 'no intervals'}."
-        )
+    if runs := [model for model in single_runs(curves) if model in ranked]:
+        notes.append(of_single_runs(runs))
     return facts, notes
+
+
+def of_single_runs(models: Sequence[str]) -> str:
+    """What intervals do not say of models that were trained once."""
+    runs = "one run" if len(models) == 1 else "one run each"
+    return f"{', '.join(models)}: {runs}. Intervals are over trajectories and say nothing of another seed."
+
+
+def of_undefined(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Which physical quantities some trajectories do not have, by title and model; their means are left out, too."""
+    told = "; ".join(
+        f"{title} ({', '.join(f'{model} {count}' for model, count in models.items())})"
+        for title, models in counts.items()
+    )
+    return f"Not defined for some trajectories, so that there is no mean, although all frames are finite: {told}."
 
 
 def _below(value: float, other: float) -> float:
@@ -76,12 +97,15 @@ def _below(value: float, other: float) -> float:
 def _price(model: str, cost: pd.DataFrame) -> dict[str, str]:
     if cost.empty or "seconds" not in cost or model not in set(cost["model"]):
         return {"label": "What it costs", "value": "Not measured", "detail": ""}
-    seconds = cost.drop_duplicates("model").set_index("model")["seconds"]
+    rows = cost.drop_duplicates("model").set_index("model")
+    seconds = rows["seconds"]
     detail = ""
-    if CEILING in seconds and model != CEILING and seconds[model] > 0:
-        ratio = float(seconds[CEILING] / seconds[model])
+    # The roughest solver that is no worse than the best network, if there is one: that is what a network replaces.
+    solver = next((name for name in seconds.index if name.startswith(NO_WORSE)), CEILING)
+    if solver in seconds and model != solver and seconds[model] > 0:
+        ratio = float(seconds[solver] / seconds[model])
         than, factor = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
-        detail = f"{_number(factor)} times {than} than {CEILING.lower()}"
+        detail = f"{_number(factor)} times {than} than {solver[0].lower()}{solver[1:]}"
     timed = (
         sorted({str(protocol) for protocol in cost["protocol"]})
         if "protocol" in cost
@@ -89,17 +113,19 @@ def _price(model: str, cost: pd.DataFrame) -> dict[str, str]:
     )
     detail += f"{', ' if detail else ''}in {', '.join(timed)}"
     if "device" in cost:
-        detail += f", on {', '.join(sorted({str(device) for device in cost['device']}))}"
+        detail += f", on {rows['device'][model]}"
+        if solver in seconds and rows["device"][solver] != rows["device"][model]:
+            detail += f" against {rows['device'][solver]}"
     return {"label": "What it costs", "value": f"{_time(float(seconds[model]))} per forecast", "detail": detail}
 
 
 def reached(model: str, means: Mapping[str, Interval]) -> float | None:
-    """Share of the way from the floor to the ceiling."""
+    """Share of the way from the floor to the ceiling, 0 for what is worse than the floor; None where it is unknown."""
     if model in (FLOOR, CEILING) or not {FLOOR, CEILING} <= means.keys():
         return None
     span = means[FLOOR].mean - means[CEILING].mean
     share = (means[FLOOR].mean - means[model].mean) / span if span > 0 else math.nan
-    return share if math.isfinite(share) else None
+    return max(share, 0.0) if math.isfinite(share) else None
 
 
 def _interval(interval: Interval, known: bool = True) -> str:

@@ -42,7 +42,7 @@ def benchmark(args: Sequence[str]) -> None:
 
     settings = _parse("benchmark", run, args)
     _refuse_absent_device(settings["device"])
-    for paths in settings["checkpoints"].values():
+    for paths in {} if settings["render_only"] else settings["checkpoints"].values():
         for path in [paths] if isinstance(paths, str) else paths:
             refuse_other_files(Path(path))
     run(**settings, command=_command("benchmark", args))

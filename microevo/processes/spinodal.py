@@ -1,5 +1,6 @@
 """Spinodal decomposition: a mixture that unmixes (Cahn-Hilliard)."""
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from microevo.processes.transform import modes_of
 
 DOMAINS = 0.3  # deviation from the mean, in half gaps and root mean square, from which on the mixture has domains
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
+LOOSEST = 1e-2  # tolerance of data; beyond, domains merge and vanish at other times than they should
+ROUGHEST = 1.0  # tolerance of `rougher`: an error as large as the field; the frames limit the steps long before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class SpinodalDecomposition(Process):
     fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1"),)
     parameters: ClassVar[tuple[str, ...]] = ("composition", "noise", "mobility", "kappa")
     isotropic: ClassVar[bool] = True
+    largest_tolerance: ClassVar[float] = LOOSEST
 
     grid: Grid = Grid()
     first_frame: float = 100.0
@@ -71,8 +75,10 @@ class SpinodalDecomposition(Process):
         for name in ("mobility", "kappa", "rho", "noise"):
             if not (torch.as_tensor(getattr(self, name)) > 0).all():
                 raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
-        if not 1e-8 <= self.tolerance <= 1e-2:
-            raise ValueError(f"tolerance must be between 1e-8 and 1e-2, but it is {self.tolerance}")
+        if not 1e-8 <= self.tolerance <= self.largest_tolerance:
+            raise ValueError(
+                f"tolerance must be between 1e-8 and {self.largest_tolerance:g}, but it is {self.tolerance}"
+            )
         inside = torch.as_tensor(self.composition)
         if not ((self.c_alpha < inside) & (inside < self.c_beta)).all():
             raise ValueError(
@@ -147,7 +153,17 @@ class SpinodalDecomposition(Process):
 
     def cheap(self) -> "SpinodalDecomposition":
         """A tolerance three times as large."""
-        return replace(self, tolerance=min(3 * self.tolerance, 1e-2))
+        return replace(self, tolerance=min(3 * self.tolerance, LOOSEST))
+
+    def rougher(self) -> "SpinodalDecomposition | None":
+        """A tolerance three times as large, beyond that of data too: the stabilised scheme bears any step."""
+        if 3 * self.tolerance > ROUGHEST:
+            return None
+        rough = copy.copy(self)
+        # Not through the constructor, which holds everybody to what data need.
+        object.__setattr__(rough, "largest_tolerance", ROUGHEST)
+        object.__setattr__(rough, "tolerance", 3 * self.tolerance)
+        return rough
 
     def recover(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n 1 *pixels"] | None:
         """The last frame, if its pixels are the solver's cells."""
@@ -201,6 +217,7 @@ class SpinodalDecomposition(Process):
             amplitude=self.half_gap,
             memory=1 / fastest,
             tolerance=self.tolerance,
-            first_step=4e-4 / fastest,
+            # From there the steps grow twofold at most: to begin as finely as data do would be half of a rough forecast.
+            first_step=4e-4 / fastest * max(1.0, self.tolerance / LOOSEST),
             offset=self.middle,
         )

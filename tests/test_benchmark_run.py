@@ -1,0 +1,131 @@
+"""The benchmark as users call it again and again: other models, other settings, a mistake, an interruption."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from microevo.benchmark import Protocol, run
+from microevo.benchmark.long_table import LongTable
+
+SEEN = {"leads": [1, 4], "repeats": 0, "known_physics": False, "physics": "none", "device": "cpu"}
+
+
+@pytest.fixture
+def here(small_store, tmp_path, monkeypatch) -> Path:
+    """A folder with forecasts of the two test trajectories, one a little off and one worse."""
+    monkeypatch.chdir(tmp_path)
+    windows = protocols(small_store)["4->6"].windows(["c"])
+    truth = np.stack([window.future.numpy() for window in windows])
+    np.save("good.npy", truth + np.float32(0.01))
+    np.save("bad.npy", truth + np.float32(0.1))
+    np.save("short.npy", truth[:, :3])
+    return tmp_path
+
+
+def protocols(store: Path) -> dict[str, Protocol]:
+    return {
+        "4->6": Protocol(store=str(store), n_past=4, horizon=6),
+        "4->3": Protocol(store=str(store), n_past=4, horizon=3),
+    }
+
+
+def compared(store: Path, predictions: dict[str, str], **settings: object) -> None:
+    named = {model: {"4->6": file} for model, file in predictions.items()}
+    run(protocols(store), predictions=named, output="results", **(SEEN | {"only": ["4->6"]} | settings))
+
+
+def models() -> set[str]:
+    page, report = Path("results/report.html").read_text(), Path("results/report.md").read_text()
+    summary = set(pd.read_csv("results/summary.csv").model)
+    for name in ("good", "bad"):
+        assert (name in summary) == (f"| {name} |" in report) == (f'"model":"{name}"' in page)
+    return summary - {"Persistence"}
+
+
+def test_a_mistake_loses_nothing(small_store, here):
+    compared(small_store, {"good": "good.npy"})
+    Path("results/mine.npy").write_bytes(b"keep me")
+    before = {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"short.npy have the shape \(2, 3, 1, 16, 16\)"):
+        compared(small_store, {"good": "short.npy"}, overwrite=True)
+    assert {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()} == before
+    compared(small_store, {"good": "bad.npy"}, overwrite=True)
+    assert Path("results/mine.npy").read_bytes() == b"keep me"
+
+
+def test_only_what_was_asked_for_last_is_reported(small_store, here):
+    compared(small_store, {"good": "good.npy", "bad": "bad.npy"})
+    assert models() == {"good", "bad"}
+    compared(small_store, {"good": "good.npy"})
+    assert models() == {"good"}
+    compared(small_store, {"bad": "bad.npy", "good": "good.npy"})  # it is there still
+    assert models() == {"good", "bad"}
+
+
+def test_what_is_not_complete_is_left_out_and_said(small_store, here):
+    compared(small_store, {"good": "good.npy", "bad": "bad.npy"})
+    LongTable("results/table").part("4->6", "bad", 0).unlink()  # as after a kill
+    run(output="results", render_only=True, leads=[1, 4])
+    assert models() == {"good"}
+    assert "**Left out**, since their forecasts are not complete: bad." in Path("results/report.md").read_text()
+    for path in Path("results/table").rglob("*.parquet"):
+        path.unlink()
+    run(output="results", render_only=True, leads=[1, 4])
+    assert "**Left out**" in Path("results/report.md").read_text()
+    assert "is left out: 0 of its 2 forecasts" in Path("results/report.html").read_text()
+
+
+def test_changed_predictions_are_not_taken_for_the_old_ones(small_store, here):
+    compared(small_store, {"good": "good.npy"})
+    when = Path("good.npy").stat()
+    os.utime("good.npy")  # touched, but the same
+    compared(small_store, {"good": "good.npy"})
+    Path("good.npy").write_bytes(Path("bad.npy").read_bytes())
+    os.utime("good.npy", ns=(when.st_atime_ns, when.st_mtime_ns))
+    with pytest.raises(FileExistsError, match="made with other weights"):
+        compared(small_store, {"good": "good.npy"})
+
+
+def test_running_one_protocol_keeps_the_others(small_store, here):
+    run(protocols(small_store), output="results", **SEEN)
+    run(protocols(small_store), output="results", only=["4->3"], **SEEN)
+    assert set(pd.read_csv("results/summary.csv").protocol) == {"4->6", "4->3"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"leads": [0, 1]}, r"leads are counted from 1, but they are \[0, 1\]"),
+        ({"leads": []}, "leads are counted from 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, but it is 0"),
+        ({"warmup": -1}, "warmup must be at least 0, but it is -1"),
+        ({"repeats": -1}, "repeats must be at least 0"),
+        ({"processes": 0}, "processes must be at least 1"),
+        ({"predictions": {"good": {"4->66": "good.npy"}}}, "good answer 4->66, but the benchmark has 4->6, 4->3"),
+        ({"predictions": {"": {"4->6": "good.npy"}}}, "has no name"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_made(small_store, here, settings, told):
+    with pytest.raises(ValueError, match=told):
+        run(protocols(small_store), output="results", **(SEEN | settings))
+    assert not Path("results").exists()
+
+
+def test_leads_given_twice_or_in_any_order(small_store, here):
+    compared(small_store, {"good": "good.npy"}, leads=[4, 1, 1])
+    compared(small_store, {"good": "good.npy"}, leads=[1, 4])
+
+
+def test_forecasts_that_are_finite_and_huge(small_store, here):
+    """Their squares overflow: no mean, not ranked, and kept frames stay finite."""
+    good = np.load("good.npy")
+    np.save("huge.npy", good * np.float32(1e30))
+    compared(small_store, {"good": "good.npy", "huge": "huge.npy"})
+    kept = np.load(LongTable("results/table").frames_path("4->6", "huge"))
+    assert np.isfinite(kept).all()
+    report = Path("results/report.md").read_text()
+    assert "huge inf" not in report.split("Of the way")[-1]
+    assert "Not told apart" not in report
