@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from microevo.benchmark import Protocol, run
-from microevo.benchmark.report import _draw, _draw_trade, picture_name
+from microevo.benchmark.picture import _draw, _draw_trade, picture_name
 from microevo.benchmark.summary import Curves
 
 

@@ -57,14 +57,15 @@ def logged(run: Path) -> dict[str, float]:
     return {name: value for name, value in row.items() if name.startswith(("val/", "test/"))}
 
 
-def test_two_processes_score_as_one_does(tmp_path, uneven, microevo):
+@pytest.mark.parametrize("stages", [("test",), pytest.param(("validate", "test"), marks=pytest.mark.slow)])
+def test_two_processes_score_as_one_does(tmp_path, uneven, microevo, stages):
     tiny = config(tmp_path, uneven)
     fit = microevo("fit", "--config", tiny, "--run_dir", "two", *TWO)
     assert fit.returncode == 0, fit.stderr
     assert sorted(path.name for path in (tmp_path / "two").glob("config-*")) == ["config-fit.yaml"]
     best = tmp_path / "two" / "checkpoints" / "best.ckpt"
     assert best.exists()
-    for stage in ("validate", "test"):
+    for stage in stages:
         for name, extra in {"one": (), "two": TWO}.items():
             run = microevo(stage, "--config", tiny, "--ckpt_path", best, "--run_dir", f"{stage}-{name}", *extra)
             assert run.returncode == 0, run.stderr

@@ -187,6 +187,12 @@ def test_results_of_other_settings_are_kept(table):
     assert json.loads((table.group("p", "A") / "_about.json").read_text()) == about
 
 
+def test_no_two_names_share_a_folder(table):
+    names = ["a->b", "a-to-b", "a-%3eb", "a b", "a%20b", "a/b", "a_b"]
+    assert len({table.group(name, "A") for name in names}) == len(names)
+    assert table.group("10->90", "A").parent.name == "10-to-90"
+
+
 def test_an_empty_folder_is_no_table(table):
     with pytest.raises(FileNotFoundError, match=r"no results in .*; run the benchmark first"):
         table.read(protocol="p")

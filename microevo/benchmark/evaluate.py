@@ -66,7 +66,7 @@ class Scores:
             prediction: Forecast.
             target: Truth.
             past: What was shown.
-            times: Time of each frame [t0].
+            times: Time of each frame since the process began [fr].
             trajectories: Which trajectories they are.
             truth: Whether the forecast is the truth, which has no errors.
         """
@@ -230,7 +230,7 @@ class Evaluation:
                     f"{tuple(batch.future.shape)} was asked for"
                 )
             first_asked = batch.start[:, None] + protocol.n_past + torch.arange(protocol.horizon)
-            times = store.attributes["first_frame"] + store.attributes["frame_interval"] * first_asked.double().numpy()
+            times = store.attributes["first_frame"] / store.attributes["frame_interval"] + first_asked.double().numpy()
             score = self.scores[task.protocol]
             trajectories = batch.trajectory.tolist()
             blocks.append(score(forecast, batch.future, batch.past, times, trajectories, isinstance(entry, Truth)))

@@ -10,9 +10,9 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from microevo import plot
 from microevo.benchmark.entry import TRUTH
 from microevo.benchmark.page import PAGE
-from microevo.benchmark.report import TITLES, picture_name
+from microevo.benchmark.picture import picture_name
 from microevo.benchmark.results import Results
-from microevo.benchmark.summary import FLOOR, Curves
+from microevo.benchmark.summary import FLOOR, TITLES, Curves
 
 
 def log_results(results: Results, summary: pd.DataFrame, logger: Logger) -> None:

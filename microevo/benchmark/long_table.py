@@ -137,7 +137,10 @@ class LongTable:
         Raises:
             FileNotFoundError: There are no results.
         """
-        places = [self.folder] if self.groups is None else [self.group(*names) for names in self.groups]
+        if self.groups is None:
+            places = [self.folder]
+        else:
+            places = [self.group(*names) for names in self.groups if equal.get("protocol", names[0]) == names[0]]
         files = sorted(str(path) for place in places for path in place.rglob("[!_]*.parquet"))
         if not files and self.groups is not None:
             return SCHEMA.empty_table().to_pandas()
@@ -155,6 +158,6 @@ class LongTable:
 
 
 def _file_name(name: str) -> str:
-    """A name that any file system takes."""
-    plain = name.replace("->", "-to-")
-    return "".join(letter if letter.isalnum() or letter in "-._" else f"%{ord(letter):x}" for letter in plain)
+    """A name that any file system takes, another one for each name."""
+    plain = "".join(letter if letter.isalnum() or letter in "-._" else f"%{ord(letter):x}" for letter in name)
+    return plain.replace("-to-", "-%74o-").replace("-%3e", "-to-")

@@ -158,6 +158,8 @@ def _about(quantity: Quantity | Comparison) -> dict[str, Any]:
     if isinstance(quantity, Comparison):
         return about | {"error_unit": quantity.unit, "better": "low", "values": False}
     about |= {"error_unit": quantity.error_unit or quantity.unit, "better": quantity.better, "values": True}
+    if quantity.error_name:
+        about["error_name"] = quantity.error_name
     if quantity.bins is not None:
         about["bins"] = {"name": quantity.bins.name, "unit": quantity.bins.unit, "middles": list(quantity.bins.middles)}
     if quantity.fit is not None:

@@ -233,6 +233,9 @@ PIXEL = (
     Metric("leapsr_microevoeval", "mean share of a grain as in MicroEvoEval's L-EAPSR, error"),
 )
 
+TITLES = {metric.name: metric.title for metric in PIXEL}
+HIGHER = {metric.name for metric in PIXEL if metric.higher_is_better}
+
 
 def leaderboard(
     table: LongTable,
@@ -290,7 +293,8 @@ def metrics_of(about: Mapping[str, Any]) -> list[Metric]:
     errors, values = [], []
     for quantity in about["quantities"]:
         title = quantity["long_name"]
-        errors.append(Metric(f"{quantity['name']} error", title, physical=True, unit=quantity["error_unit"]))
+        told = ", ".join(filter(None, (title, quantity.get("error_name"))))
+        errors.append(Metric(f"{quantity['name']} error", told, physical=True, unit=quantity["error_unit"]))
         if quantity.get("values", True) and "bins" not in quantity:
             values.append(Metric(quantity["name"], title, value=True, unit=quantity["unit"]))
         if fit := quantity.get("fit"):

@@ -105,7 +105,8 @@ def _price(model: str, cost: pd.DataFrame) -> dict[str, str]:
     if solver in seconds and model != solver and seconds[model] > 0:
         ratio = float(seconds[solver] / seconds[model])
         than, factor = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
-        detail = f"{_number(factor)} times {than} than {solver[0].lower()}{solver[1:]}"
+        told = CEILING.lower() if solver == CEILING else "the roughest solver that is no worse"
+        detail = f"{_number(factor)} times {than} than {told}"
     timed = (
         sorted({str(protocol) for protocol in cost["protocol"]})
         if "protocol" in cost

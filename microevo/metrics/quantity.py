@@ -118,6 +118,7 @@ class Quantity:
         unit: Its unit, `1` if it has none.
         statistic: Frames of one field, `B before+T H W`, to values `B before+T` or curves `B before+T K`.
         distance: Values of forecast and truth to one error per frame; lower is better.
+        error_name: What the distance is, in words, if it is not the difference.
         error_unit: Unit of the distance, that of the statistic unless given.
         better: `match` if the truth's value is the aim, `low` if a law asks for the lowest whatever the truth's is.
         bins: Axis of a curve of counts or powers, which add up over trajectories; none for a single number.
@@ -130,6 +131,7 @@ class Quantity:
     unit: str
     statistic: Statistic
     distance: Distance = difference
+    error_name: str = ""
     error_unit: str | None = None
     better: Literal["match", "low"] = "match"
     bins: Bins | None = None

@@ -225,10 +225,11 @@ def _band(number: int, bands: Shared[np.ndarray]) -> Quantity:
     low, high = BANDS[number : number + 2]
     return Quantity(
         name=f"structure_band_{number + 1}",
-        long_name=f"structure factor from {low:g} to {high:.3g} rad/px, log ratio of forecast to truth",
+        long_name=f"structure factor from {low:g} to {high:.3g} rad/px",
         unit="px^2",
         statistic=lambda frames: bands(frames)[..., number],
         distance=partial(log_ratio, floor=ROUNDING),
+        error_name="log ratio of forecast to truth",
         error_unit="1",
     )
 
