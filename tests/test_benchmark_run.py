@@ -48,12 +48,14 @@ def models() -> set[str]:
 def test_a_mistake_loses_nothing(small_store, here):
     compared(small_store, {"good": "good.npy"})
     Path("results/mine.npy").write_bytes(b"keep me")
+    Path("results/report.pdf").write_bytes(b"me too")
     before = {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=r"short.npy have the shape \(2, 3, 1, 16, 16\)"):
         compared(small_store, {"good": "short.npy"}, overwrite=True)
     assert {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()} == before
     compared(small_store, {"good": "bad.npy"}, overwrite=True)
     assert Path("results/mine.npy").read_bytes() == b"keep me"
+    assert Path("results/report.pdf").read_bytes() == b"me too"
 
 
 def test_only_what_was_asked_for_last_is_reported(small_store, here):

@@ -241,8 +241,8 @@ def _definitions(summary: pd.DataFrame) -> str:
         "RMSE at a lead is the root of the squared error averaged over forecasts, fields and pixels.",
         "A correlation time is the first lead at which the correlation with the truth is under 0.9 or 0.8, or not finite; one "
         "that it outlasts counts as the lead after the last (\u2265).",
-        f"Intervals hold {100 * LEVEL:.0f} % of the means of trajectories drawn again (bootstrap; those cut from one simulation "
-        "together), and of seeds where a model has several.",
+        f"Intervals hold {100 * LEVEL:.0f} % of the means of trajectories drawn again (bootstrap, wider where they are few; "
+        "those cut from one simulation together), and of seeds where a model has several.",
         "`mean` is over all leads; other columns are one lead.",
     ]
     if (summary["metric"] == "ssim").any():

@@ -19,7 +19,7 @@ from microevo.data.layout import versions
 from microevo.metrics import Comparison, Quantity
 
 ABOUT, COST = "benchmark.json", "cost.csv"
-WRITTEN = (ABOUT, COST, "table", "frames", "summary.csv", "report.*", ".*.part")
+WRITTEN = (ABOUT, COST, "table", "frames", "summary.csv", "report.md", "report.html", ".*.part")
 
 
 @dataclass(frozen=True)
