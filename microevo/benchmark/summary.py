@@ -160,12 +160,12 @@ class Curves:
         """Means of samples drawn again; the same trajectories for every model, seeds of each model on their own."""
         values = self.models[model]
         seeds, trajectories, _ = values.shape
-        weights = _weights(self.groups or tuple(range(trajectories)), ())
+        weights = _weights(DRAWS, self.groups or tuple(range(trajectories)), ())
         with np.errstate(invalid="ignore"):  # an infinite error that is not drawn is 0 * inf
             if seeds == 1:
                 return weights @ values[0]
             by_seed = np.einsum("dn, snt -> dst", weights, values)
-            return np.einsum("ds, dst -> dt", _weights(tuple(range(seeds)), tuple(model.encode())), by_seed)
+            return np.einsum("ds, dst -> dt", _weights(DRAWS, tuple(range(seeds)), tuple(model.encode())), by_seed)
 
 
 @cache
@@ -179,11 +179,11 @@ def expanded(samples: int) -> tuple[float, float]:
 
 
 @cache
-def _weights(groups: tuple[int, ...], key: tuple[int, ...]) -> Float[np.ndarray, "draws n"]:
+def _weights(draws: int, groups: tuple[int, ...], key: tuple[int, ...]) -> Float[np.ndarray, "draws n"]:
     """How much each sample weighs in the mean of those drawn again; the samples of a group are drawn together."""
     _, member = np.unique(groups, return_inverse=True)
     count = int(member.max()) + 1
-    drawn = np.random.default_rng(key).multinomial(count, [1 / count] * count, size=DRAWS)[:, member]
+    drawn = np.random.default_rng(key).multinomial(count, [1 / count] * count, size=draws)[:, member]
     return drawn / drawn.sum(axis=1, keepdims=True)
 
 
