@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,19 @@ def test_values_that_are_refused_together_name_the_first_trajectory():
     )
     assert message.endswith("narrow the ranges of draw, or set redraw to true")
     assert "tensor" not in message
+
+
+def test_a_step_that_does_not_suit_the_drawn_values_comes_with_one_that_suits_all():
+    law = RegularSolution(grid=Grid(shape=(16, 16), spacing=0.5))
+    ranges = {"diffusivity": Range(low=80.0, high=115.0), "noise": Range(low=0.01, high=0.05)}
+    with pytest.raises(ValueError, match=r"^trajectory 1 draws the values diffusivity 99.*longest is 0\.004") as caught:
+        Draw(ranges=ranges).values(law, 0, 20)
+    assert "tensor" not in str(caught.value)
+    step = float(re.search(r"set time_step to at most ([\d.]+); narrow the ranges", str(caught.value))[1])
+    values = Draw(ranges=ranges).values(replace(law, time_step=step), 0, 20)
+    # No shorter than it has to be, and that of the fastest mixture, not of trajectory 1.
+    assert step == pytest.approx(0.15 * law.kappa / values["diffusivity"].max(), rel=0.004)
+    assert values["diffusivity"].max() > 1.02 * values["diffusivity"][1]
 
 
 def test_redrawn_values_fill_what_the_process_allows():

@@ -248,6 +248,18 @@ def test_image_energy_of_a_regular_solution_by_hand():
     )
 
 
+@pytest.mark.parametrize("boundary", ["periodic", "no-flux"])
+@pytest.mark.parametrize("process", [SpinodalDecomposition, RegularSolution])
+def test_image_energy_is_that_of_pixels_whatever_the_process_did_before(process, boundary):
+    """Of images as large as the solver's grid too, whose modes have the same shape and other wave numbers."""
+    grid = Grid(shape=(32, 32), spacing=0.5, boundary=boundary, coarsen=2)
+    used, fresh = process(grid=grid, kappa=2.6), process(grid=grid, kappa=2.6)
+    used.free_energy(used.initial([trajectory_generator(0, 0)]))
+    for size in (32, 16):
+        frames = np.random.default_rng(0).uniform(0.1, 0.9, (1, 2, size, size))
+        np.testing.assert_array_equal(image_free_energy(used)(frames), image_free_energy(fresh)(frames))
+
+
 def test_leaving_the_range_of_compositions_costs_energy():
     """Contrast beyond the pure phases, where `Omega c(1-c)` alone would reward it without end."""
     law = RegularSolution(grid=Grid(shape=(128, 128), spacing=0.5, boundary="no-flux", coarsen=2))

@@ -361,7 +361,10 @@ def test_a_step_that_is_too_long_stops_the_run() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"time_step": 0.0042}, r"at most 0.15 kappa / diffusivity = 0.004125, but time_step is 0.0042"),
+        (
+            {"time_step": 0.0042},
+            r"at most 0.15 kappa / diffusivity = 0.004125, but the longest is 0.0042; set time_step to at most",
+        ),
         ({"kappa": 2.5}, r"interface is 2.98 cells wide \(10-90 %\), but needs 3"),
     ],
 )

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ import starts
 import torch
 from torch import Tensor
 
+import microevo.processes
 from microevo.processes import (
     GrainGrowth,
     Grid,
     PlaneWave,
     Process,
     SpinodalDecomposition,
+    rebuild,
     rollout,
     simulate,
     trajectory_generator,
@@ -99,3 +102,46 @@ def test_impossible_frame_times_are_refused(settings: dict) -> None:
 @pytest.mark.parametrize("law", [PlaneWave(), GrainGrowth()], ids=lambda law: type(law).__name__)
 def test_a_closed_form_and_steps_at_their_limit_cannot_be_rougher(law: Process) -> None:
     assert law.cheap().rougher() is None
+
+
+FADING = """
+from dataclasses import dataclass
+
+from microevo.processes import PlaneWave
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fading(PlaneWave):
+    rate: float = 0.1
+"""
+SETTINGS = {"rate": 0.5, "grid": {"shape": [16, 16], "boundary": "no-flux"}}
+
+
+def test_a_process_in_a_new_file_is_rebuilt_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fading_of_ours.py").write_text(FADING)
+    monkeypatch.setattr(microevo.processes, "__path__", [*microevo.processes.__path__, str(tmp_path)])
+    process = rebuild("microevo.processes.fading_of_ours.Fading", SETTINGS)
+    assert (type(process).__name__, process.rate, process.grid.shape) == ("Fading", 0.5, (16, 16))
+    with pytest.raises(ValueError, match=r"no process microevo\.processes\.fading_of_ours\.Gone here"):
+        rebuild("microevo.processes.fading_of_ours.Gone", SETTINGS)
+
+
+@pytest.mark.parametrize("package", ["", "fading_package.", "microevo.processes.fading_package."])
+def test_a_store_cannot_name_other_code_to_run(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "fading_package"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    for path in (tmp_path, folder):
+        (path / "fading_of_theirs.py").write_text("raise AssertionError('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(microevo.processes, "__path__", [*microevo.processes.__path__, str(tmp_path)])
+    with pytest.raises(ValueError, match=r"fading_of_theirs\.Fading here: .*--physics none --known_physics false"):
+        rebuild(f"{package}fading_of_theirs.Fading", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "path", ["Fading", "", ".Fading", "microevo.processes..Fading", "microevo.processes.gone.Fading"]
+)
+def test_a_process_that_is_not_there_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="there is no process"):
+        rebuild(path, SETTINGS)

@@ -288,8 +288,11 @@ def test_a_trajectory_that_overshoots_repeats_its_step_alone() -> None:
     [
         ({"grid": Grid(shape=(32, 32), spacing=0.6)}, "interface is 2.5"),
         ({"kappa": 2.5}, "interface is 2.98"),
-        ({"time_step": 0.005}, r"at most 0.15 kappa / diffusivity = 0.004125, but time_step is 0.005"),
-        ({"diffusivity": 115.0}, "0.003372"),
+        (
+            {"time_step": 0.005},
+            r"at most 0.15 kappa / diffusivity = 0.004125, but the longest is 0.005; set time_step to at most 0.00412$",
+        ),
+        ({"diffusivity": 115.0, "time_step": 0.004}, r"0\.003372.*set time_step to at most 0\.00337$"),
         ({"time_step": 0.0}, "time_step must be positive"),
         ({"scheme": "cheap", "time_step": -1.0}, "time_step must be positive"),
         ({"composition": 1.2}, "composition"),
@@ -307,10 +310,47 @@ def test_impossible_settings_are_refused(settings: dict, said: str) -> None:
         law(**settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "step"),
+    [
+        ({}, 0.004),
+        ({"diffusivity": 10.0}, 0.004),
+        ({"diffusivity": 97.0}, 0.15 * 2.585 / 97),
+        ({"kappa": 2.55, "diffusivity": 300.0}, 0.15 * 2.55 / 300),
+        ({"diffusivity": 300.0, "scheme": "cheap"}, 0.02),
+        ({"diffusivity": 97.0, "time_step": 0.001}, 0.001),
+    ],
+)
+def test_the_step_suits_the_parameters(settings: dict, step: float) -> None:
+    assert law(**settings).longest_step == step
+
+
+def test_a_fast_mixture_is_solved_without_a_step_given() -> None:
+    """Atoms that move twice as fast do everything in half the time."""
+    frames = [
+        simulate(law(diffusivity=94.0 * speed, first_frame=2 / speed, precision="float64"), generators(0), 1)
+        for speed in (1, 2)
+    ]
+    assert distance(frames[1], frames[0]) < 0.01
+
+
+def test_the_step_of_a_trajectory_does_not_depend_on_the_others() -> None:
+    process = law(diffusivity=97.0)
+    for drawn in ([97.0], [20.0], [97.0, 20.0], [50.0, 60.0]):
+        assert process.with_parameters({"diffusivity": drawn}).longest_step == process.longest_step
+    slow = process.with_parameters({"diffusivity": [20.0, 30.0]}).with_parameters({"kappa": [2.6, 4.0]})
+    assert slow.longest_step == process.longest_step
+    together = simulate(process.with_parameters({"diffusivity": [97.0, 20.0]}), generators(0, 1), 2)
+    for i, diffusivity in enumerate([97.0, 20.0]):
+        alone = simulate(process.with_parameters({"diffusivity": [diffusivity]}), generators(i), 2)
+        assert torch.equal(together[i : i + 1], alone)
+
+
 def test_limits_hold_for_each_drawn_value() -> None:
-    with pytest.raises(ValueError, match=r"time_step is 0\.004"):
+    with pytest.raises(ValueError, match=r"the longest is 0\.004; set time_step to at most 0\.00337$"):
         law().with_parameters({"diffusivity": [94.0, 115.0]})
-    law(time_step=0.003).with_parameters({"diffusivity": [94.0, 115.0]})
+    law(time_step=0.00337).with_parameters({"diffusivity": [94.0, 115.0]})
+    law(diffusivity=115.0).with_parameters({"diffusivity": [94.0, 115.0]})
     with pytest.raises(ValueError, match="interface"):
         law().with_parameters({"kappa": [2.585, 2.3]})
     with pytest.raises(ValueError, match="scheme"):

@@ -92,13 +92,16 @@ class Draw:
         values = {name: np.full(count, value[0]) for name, value in own.items()}
         for i in range(count):
             self._draw(values, seed, i)
-        for i in _refused(process, values, range(count)) if self.ranges else []:
-            for attempt in range(1, REDRAWS) if self.redraw else ():
+        refused = _refused(process, values, range(count)) if self.ranges else []
+        if refused and not self.redraw:
+            raise self._complaint(process, values, refused)
+        for i in refused:
+            for attempt in range(1, REDRAWS):
                 self._draw(values, seed, i, attempt)
                 if not _refused(process, values, [i]):
                     break
             else:
-                raise self._complaint(process, values, i)
+                raise self._complaint(process, values, [i])
         return values
 
     def _draw(self, values: Mapping[str, np.ndarray], seed: int, trajectory: int, attempt: int = 0) -> None:
@@ -113,19 +116,34 @@ class Draw:
                 return False
         return True
 
-    def _complaint(self, process: Process, values: Mapping[str, np.ndarray], trajectory: int) -> ValueError:
-        plain: dict[str, Any] = {name: float(column[trajectory]) for name, column in values.items()}
-        described = ", ".join(f"{name} {value:.6g}" for name, value in plain.items())
-        try:
-            replace(process, **plain)  # the process's own words, with plain numbers in them
-            reason = "refuses"
-        except ValueError as error:
-            reason = f"refuses: {error}"
+    def _complaint(self, process: Process, values: Mapping[str, np.ndarray], trajectories: Sequence[int]) -> ValueError:
+        """Why the process refuses the values of some trajectories: that of the first."""
+        plain = [{name: float(column[i]) for name, column in values.items()} for i in trajectories]
+        reason = _reason(process, plain[0])
+        if not reason:
+            # Accepted alone, they do not suit what all trajectories have in common, such as the time step: what would
+            # suit this one and all others like it.
+            alike = [one for one in plain if not _reason(process, one)]
+            try:
+                process.with_parameters({name: [one[name] for one in alike] for name in values})
+            except ValueError as error:
+                reason = str(error)
+        described = ", ".join(f"{name} {value:.6g}" for name, value in plain[0].items())
         times = f"{REDRAWS} times in vain, at last" if self.redraw else "the values"
         remedy = "narrow the ranges of draw" + ("" if self.redraw else ", or set redraw to true")
         return ValueError(
-            f"trajectory {trajectory} draws {times} {described}, which {type(process).__name__} {reason}; {remedy}"
+            f"trajectory {trajectories[0]} draws {times} {described}, which {type(process).__name__} refuses: {reason}; "
+            f"{remedy}"
         )
+
+
+def _reason(process: Process, values: Mapping[str, Any]) -> str:
+    """Why the process refuses the values of a trajectory alone, in its own words with plain numbers in them."""
+    try:
+        replace(process, **values)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _refused(process: Process, values: Mapping[str, np.ndarray], trajectories: Sequence[int]) -> list[int]:

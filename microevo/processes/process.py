@@ -4,6 +4,8 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,6 +15,8 @@ from torch import Tensor
 
 from microevo.processes.grid import Grid
 from microevo.processes.stepper import StepError, Stepper
+
+OWN = "microevo.processes"  # whose modules a store may name
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Process(ABC):
         """The state at the last of some frames, where they determine it; by default they do not.
 
         Args:
-            past: The first of the saved fields, or all of them.
+            past: The first of the saved fields.
         """
         return None
 
@@ -124,20 +128,32 @@ class Process(ABC):
 def rebuild(class_path: str, init_args: Mapping[str, Any]) -> Process:
     """The process of a store's recipe.
 
-    Only processes that are imported already are looked at: a store must not be able to name a module to run.
+    A store may come from anybody, and must not be able to name code to run: but for the modules of `microevo.processes`,
+    only processes that are imported already are looked at.
 
     Raises:
         ValueError: There is no such process, or its settings are not those of this version.
     """
+    _import_own(class_path)
     known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _descendants(Process)}  # type: ignore[type-abstract]
     if class_path not in known:
-        raise ValueError(f"there is no process {class_path} here; import the module that defines it first")
+        raise ValueError(
+            f"there is no process {class_path} here: of the modules that stores name only those in {OWN} are imported; put "
+            "its file there, import it first, or leave the physics out with --physics none --known_physics false"
+        )
     settings = dict(init_args)
     grid = dict(settings.pop("grid"))
     try:
         return known[class_path](**settings, grid=Grid(**(grid | {"shape": tuple(grid["shape"])})))
     except TypeError as error:
         raise ValueError(f"the settings of {class_path} are not those of this version of microevo: {error}") from error
+
+
+def _import_own(class_path: str) -> None:
+    """Import the module of a class if it is one directly in this package."""
+    package, _, module = class_path.rpartition(".")[0].rpartition(".")
+    if package == OWN and module.isidentifier() and find_spec(f"{OWN}.{module}"):
+        import_module(f"{OWN}.{module}")
 
 
 def _descendants(cls: type[Process]) -> Iterator[type[Process]]:

@@ -1,10 +1,12 @@
 """Spinodal decomposition of a regular solution with degenerate mobility: the physics of the published samples."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +21,7 @@ from microevo.processes.transform import modes_of
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
 BOUNDS = (-0.01, 1.01)  # of c; a solution that leaves them is no longer one
 ACCURATE_LIMIT = 0.15  # longest step of the second-order scheme [kappa / diffusivity]
+LATE_STEP = {"accurate": 0.004, "cheap": 0.02}  # of each scheme, unless given [fr]
 # Time until which a step holds, and that step in units of the late one.
 CHEAP = ((1.0, 1 / 40), (5.0, 1 / 8), (20.0, 1 / 2), (math.inf, 1.0))
 ACCURATE = (*((2.0 ** (i - 16), 2.0 ** (i - 12)) for i in range(10)), (0.3, 1 / 8), (2.0, 1 / 2), (math.inf, 1.0))
@@ -47,8 +50,9 @@ class RegularSolution(Process):
         diffusivity: D, of one kind of atom among many of the other [px^2/fr].
         scheme: `accurate`, of second order in time, or `cheap`, of first order with a fifth of the steps: for data whose
             statistics alone matter, since single droplets vanish at other times.
-        time_step: Longest step, taken from time 2 (accurate) or 20 (cheap) on, shorter ones in proportion before; 0.004
-            (accurate) or 0.02 (cheap) unless given [fr].
+        time_step: Longest step, taken from time 2 (accurate) or 20 (cheap) on, shorter ones in proportion before. Unless
+            given, it is 0.02 (cheap), or 0.004 but at most 0.15 kappa / diffusivity (accurate), of the values given here
+            also where trajectories draw others: all of a store take the same [fr].
     """
 
     fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1"),)
@@ -86,11 +90,11 @@ class RegularSolution(Process):
             )
         if not self.longest_step > 0:
             raise ValueError(f"time_step must be positive, but it is {self.time_step}")
-        limit = ACCURATE_LIMIT * float((torch.as_tensor(self.kappa) / self.diffusivity).min())
+        limit = self._accurate_limit
         if self.scheme == "accurate" and self.longest_step > limit * (1 + 1e-9):
             raise ValueError(
-                f"the accurate scheme needs steps of at most {ACCURATE_LIMIT} kappa / diffusivity = {limit:.4g}, but time_step "
-                f"is {self.longest_step:g}; lower it"
+                f"the accurate scheme needs steps of at most {ACCURATE_LIMIT} kappa / diffusivity = {limit:.4g}, but the "
+                f"longest is {self.longest_step:g}; set time_step to at most {_rounded_down(limit):g}"
             )
 
     # ------------------------------------------------------------ closed forms
@@ -98,7 +102,15 @@ class RegularSolution(Process):
     @property
     def longest_step(self) -> float:
         """The late time step [fr]."""
-        return self.time_step if self.time_step is not None else {"accurate": 0.004, "cheap": 0.02}[self.scheme]
+        if self.time_step is not None:
+            return self.time_step
+        late = LATE_STEP[self.scheme]
+        return min(late, self._accurate_limit) if self.scheme == "accurate" else late
+
+    @property
+    def _accurate_limit(self) -> float:
+        """Longest step of the second-order scheme, for all trajectories [fr]."""
+        return ACCURATE_LIMIT * float((self._flat(self.kappa) / self._flat(self.diffusivity)).min())
 
     @property
     def wells(self) -> tuple[Float[Tensor, " #n"], Float[Tensor, " #n"]]:
@@ -171,6 +183,17 @@ class RegularSolution(Process):
         """Noise about the mean composition: the state just after the quench."""
         return uniform_noise(self.grid.shape, generators, self.composition, self.noise)
 
+    def with_parameters(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> Process:
+        """A copy in which the named parameters hold one value per trajectory; all take the longest step of this process.
+
+        Raises:
+            ValueError: A name is none of `parameters`, or a value is refused, also because it needs shorter steps.
+        """
+        # Chosen anew, the step of a trajectory would depend on what the others of its batch draw.
+        settled = copy.copy(self)
+        object.__setattr__(settled, "time_step", self.longest_step)
+        return super(RegularSolution, settled).with_parameters(values)
+
     def cheap(self) -> "RegularSolution":
         """First order, a fifth of the steps."""
         return replace(self, scheme="cheap", time_step=None)
@@ -207,3 +230,9 @@ def _free_energy_density(c: Tensor, omega: Tensor) -> Tensor:
     """Without the gradient term [kT]."""
     inside = c.clamp(DILUTE, 1 - DILUTE)
     return omega * c * (1 - c) + torch.xlogy(inside, inside) + torch.xlogy(1 - inside, 1 - inside)
+
+
+def _rounded_down(value: float) -> float:
+    """To three digits."""
+    scale = 10.0 ** (2 - math.floor(math.log10(value)))
+    return math.floor(value * scale) / scale

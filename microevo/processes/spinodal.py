@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -130,7 +130,7 @@ class SpinodalDecomposition(Process):
         self, y: Float[Tensor, "n 1 *cells"], modes: Float[Tensor, "n 1 *modes"], kappa: Float[Tensor, " #n"]
     ) -> Float[Tensor, " n"]:
         """That of `y`, the composition less the middle one, and its modes."""
-        slopes = self._squared_slope.to(modes)
+        slopes = _squared_slope(self.grid).to(modes)
         if y.is_cpu:
             from microevo.processes.spectral_kernel import double_well_energy  # numba takes its time to import
 
@@ -142,12 +142,6 @@ class SpinodalDecomposition(Process):
             parts = (y.square() - self.half_gap**2).square(), modes.square() * slopes
             sums = torch.stack([part.flatten(1).sum(1, dtype=torch.float64) for part in parts], dim=1)
         return self.grid.cell_volume * (self.rho * sums[:, 0] + kappa.to(sums) / 2 * sums[:, 1])
-
-    @cached_property
-    def _squared_slope(self) -> Float[Tensor, "*modes"]:
-        """What to multiply squared modes by, so that they sum up to the squared gradient."""
-        basis = modes_of(self.grid)
-        return basis.wavenumbers_squared() * basis.weights()
 
     # ------------------------------------------------------------- simulation
 
@@ -221,3 +215,11 @@ class SpinodalDecomposition(Process):
             first_step=4e-4 / fastest * max(1.0, self.tolerance / LOOSEST),
             offset=self.middle,
         )
+
+
+@lru_cache(maxsize=8)
+def _squared_slope(grid: Grid) -> Float[Tensor, "*modes"]:
+    """What to multiply squared modes by, so that they sum up to the squared gradient."""
+    # Kept by grid, not by process: a copy of a process on another grid must not find that of its original.
+    basis = modes_of(grid)
+    return basis.wavenumbers_squared() * basis.weights()
