@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import wandb
 import yaml
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from matplotlib.axes import Axes
@@ -28,6 +29,7 @@ def settings(small_store, tmp_path) -> dict:
 
 def test_tables_curves_and_animations_go_to_wandb(settings, tmp_path):
     run(**settings, logger=WandbLogger(offline=True, save_dir=tmp_path))
+    wandb.finish()  # the next test's logger would go on with this run
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     files = [path.name for path in (folder / "files" / "media").rglob("*.*")]
     assert sum(name.endswith(".gif") for name in files) == 2  # known physics on both protocols
@@ -35,7 +37,8 @@ def test_tables_curves_and_animations_go_to_wandb(settings, tmp_path):
     out = Path(settings["output"])
     assert pictures == {name: (out / picture_name(name)).read_bytes() for name in settings["protocols"]}
     assert any("summary" in name for name in files)
-    assert any("rmse" in name for name in files)
+    for curve in ("rmse", "free_energy", "particle_count"):
+        assert any(curve in name for name in files)
 
 
 def test_other_loggers_get_means_and_curves(settings, tmp_path, capsys):
@@ -52,6 +55,8 @@ def test_other_loggers_get_means_and_curves(settings, tmp_path, capsys):
         curve = table.set_index("step")[f"benchmark/{name}/Persistence/rmse_by_lead"].dropna()
         assert curve.index.tolist() == list(range(1, horizon + 1))
         np.testing.assert_allclose(curve, Curves.read(results.table, name, "rmse").mean("Persistence"))
+    energies = [f"benchmark/4->6/{model}/free_energy_by_lead" for model in ("Truth", "Known physics")]
+    assert table[energies[0]].dropna().to_numpy() == pytest.approx(table[energies[1]].dropna().to_numpy(), rel=1e-3)
     told = capsys.readouterr().out
     assert f"CSVLogger takes no pictures: see the .png files and report.html in {settings['output']}" in told
 

@@ -1,14 +1,21 @@
 """The benchmark as users call it again and again: other models, other settings, a mistake, an interruption."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import wandb
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from microevo.benchmark import Protocol, run
 from microevo.benchmark.long_table import LongTable
+from microevo.data import generate
+from microevo.metrics import letap_microevoeval, microevoeval_total
+from microevo.processes import Grid, PlaneWave
 
 SEEN = {"leads": [1, 4], "repeats": 0, "known_physics": False, "physics": "none", "device": "cpu"}
 
@@ -80,6 +87,21 @@ def test_what_is_not_complete_is_left_out_and_said(small_store, here):
     assert "is left out: 0 of its 2 forecasts" in Path("results/report.html").read_text()
 
 
+def test_an_interrupted_benchmark_is_reported_and_logged(small_store, here):
+    run(protocols(small_store), output="results", **(SEEN | {"physics": "spinodal"}))
+    LongTable("results/table").part("4->6", "Truth", 0).unlink()  # as after a kill, with several processes
+    for model in ("Truth", "Persistence"):
+        LongTable("results/table").part("4->3", model, 0).unlink()
+    run(output="results", render_only=True, leads=[1, 4], logger=WandbLogger(offline=True, save_dir=here))
+    wandb.finish()  # the next test's logger would go on with this run
+    summary = pd.read_csv("results/summary.csv")
+    assert set(summary.protocol) == {"4->6"}
+    assert set(summary.model) == {"Persistence"}
+    assert Path("results/report.md").read_text().count("**Left out**") == 2
+    LongTable("results/table").part("4->6", "Persistence", 0).unlink()
+    run(output="results", render_only=True, leads=[1, 4], logger=CSVLogger(here))
+
+
 def test_changed_predictions_are_not_taken_for_the_old_ones(small_store, here):
     compared(small_store, {"good": "good.npy"})
     when = Path("good.npy").stat()
@@ -95,6 +117,56 @@ def test_running_one_protocol_keeps_the_others(small_store, here):
     run(protocols(small_store), output="results", **SEEN)
     run(protocols(small_store), output="results", only=["4->3"], **SEEN)
     assert set(pd.read_csv("results/summary.csv").protocol) == {"4->6", "4->3"}
+
+
+def test_one_protocol_is_made_anew_and_the_others_stay(small_store, here):
+    run(protocols(small_store), output="results", **SEEN)
+    files = [LongTable("results/table").part(name, "Persistence", 0) for name in ("4->6", "4->3")]
+    files += [LongTable("results/table").frames_path(name, "Truth") for name in ("4->6", "4->3")]
+    before = [path.stat().st_mtime_ns for path in files]
+    run(protocols(small_store), output="results", only=["4->3"], overwrite=True, **SEEN)
+    new = [path.stat().st_mtime_ns > when for path, when in zip(files, before, strict=True)]
+    assert new == [False, True, False, True]
+    assert set(pd.read_csv("results/summary.csv").protocol) == {"4->6", "4->3"}
+
+
+def test_other_fields_are_other_results(here):
+    law = PlaneWave(grid=Grid(shape=(16, 16), boundary="no-flux"))
+    generate(law, here / "waves.zarr", splits={"test": 2}, frames=12, seed=2)
+    both = protocols(here / "waves.zarr")
+    run(both, fields=["u"], output="results", only=["4->6"], **SEEN)
+    with pytest.raises(FileExistsError, match="made with other settings of the protocol or data"):
+        run(both, fields=["v"], output="results", only=["4->6"], **SEEN)
+    with pytest.raises(FileExistsError, match="results of 4->6 for the fields u, but v are asked for"):
+        run(both, fields=["v"], output="results", only=["4->3"], **SEEN)
+    assert not LongTable("results/table").group("4->3", "Truth").exists()
+
+
+def test_totals_are_those_of_microevoeval(small_store, here):
+    protocol = Protocol(store=str(small_store), n_past=4, horizon=6, starts=[0, 5])
+    windows = protocol.windows(["c"])
+    truth = torch.stack([window.future for window in windows])
+    forecast = (truth + 0.3 * torch.rand(truth.shape, generator=torch.Generator().manual_seed(0))).numpy()
+    np.save("theirs.npy", forecast)
+    run({"4->6": protocol}, predictions="theirs.npy", output="results", **(SEEN | {"conventions": True}))
+    published = microevoeval_total(letap_microevoeval(forecast, truth))
+    summary = pd.read_csv("results/summary.csv").set_index(["model", "metric", "lead"])["mean"]
+    assert summary["theirs", "letap_microevoeval_total", 0] == pytest.approx(float(published), rel=1e-5)
+    assert "| L-ETAP as in MicroEvoEval, of all forecasts |" in Path("results/report.md").read_text()
+    assert '"name":"letap_microevoeval_total"' in Path("results/report.html").read_text()
+
+
+def test_cost_is_measured_on_the_device_in_use(small_store, here, monkeypatch):
+    settings = SEEN | {"only": ["4->3"], "repeats": 1}
+    run(protocols(small_store), output="results", **settings)
+    first = Path("results/cost.csv").stat().st_mtime_ns
+    run(protocols(small_store), output="results", **(settings | {"repeats": 0}))
+    run(protocols(small_store), output="results", **settings)
+    assert Path("results/cost.csv").stat().st_mtime_ns == first
+    module = sys.modules["microevo.benchmark.run"]  # its name is that of the function, too
+    monkeypatch.setattr(module, "device_name", lambda device: "another one")
+    run(protocols(small_store), output="results", **settings)
+    assert Path("results/cost.csv").stat().st_mtime_ns > first
 
 
 @pytest.mark.parametrize(

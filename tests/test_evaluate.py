@@ -23,7 +23,14 @@ from microevo.benchmark.run import _measure
 from microevo.data import TrajectoryStore, Window, WindowDataset, generate
 from microevo.metrics import absolute_error, squared_error
 from microevo.models import FCN, ConvLSTM, Forecaster
-from microevo.processes import DendriticSolidification, GrainGrowth, Grid, PlaneWave, RegularSolution
+from microevo.processes import (
+    DendriticSolidification,
+    GrainGrowth,
+    Grid,
+    PlaneWave,
+    RegularSolution,
+    SpinodalDecomposition,
+)
 
 PIXEL = Scores(pixel={"mse": squared_error, "mae": absolute_error})
 KEYS = ["protocol", "model", "metric", "trajectory", "start", "lead"]
@@ -245,14 +252,15 @@ def test_known_physics_goes_on_as_the_data_did(tmp_path):
     assert float((Physics(store).timed(alone)(batch.past, 5) - alone.future).abs().max()) < 1e-5
 
 
-def test_drawn_parameters_belong_to_their_trajectory(tmp_path):
+@pytest.mark.parametrize("fields", [["u"], ["u", "v"], ["v"], ["v", "u"]])
+def test_drawn_parameters_belong_to_their_trajectory(fields, tmp_path):
     from microevo.data import Range
 
     law = PlaneWave(grid=Grid(shape=(16, 16), boundary="no-flux"))
     draw = {"wavelength": Range(low=12.0, high=40.0), "direction": Range(low=0.0, high=360.0)}
     generate(law, tmp_path / "waves.zarr", splits={"train": 2, "test": 3}, frames=9, seed=2, draw=draw)
     protocols = {"4->5": Protocol(store=str(tmp_path / "waves.zarr"), n_past=4, horizon=5)}
-    Evaluation(protocols, [KnownPhysics()], {"4->5": PIXEL}, ["u"], tmp_path / "out", batch_size=2).run(progress=False)
+    Evaluation(protocols, [KnownPhysics()], {"4->5": PIXEL}, fields, tmp_path / "out", batch_size=2).run(progress=False)
     table = read(tmp_path / "out")
     assert float(table[table.metric == "mae"].value.max()) < 1e-5
 
@@ -310,6 +318,26 @@ def test_a_solver_is_no_rougher_than_it_can_be_integrated(small_store, monkeypat
     rough = physics.timed(window).no_worse_than(math.inf, lambda frames: 0.0, 6)
     assert rough.scheme.tolerance == pytest.approx(0.081)
     assert physics.timed(window).no_worse_than(1.0, lambda frames: math.nan, 6) is None
+
+
+def test_a_solver_that_leaves_its_bounds_is_too_rough(tmp_path):
+    law = RegularSolution(grid=Grid(shape=(64, 64), spacing=0.5, boundary="no-flux", coarsen=2), first_frame=5.0)
+    generate(law, tmp_path / "mixtures.zarr", splits={"test": 2}, frames=9, seed=2)
+    physics, window = few(tmp_path / "mixtures.zarr", 4, 5)
+    solver = physics.timed(window)
+    rough = solver.no_worse_than(math.inf, lambda frames: 0.0, 5)
+    assert rough.scheme.longest_step > solver.scheme.longest_step
+    with pytest.raises(
+        ValueError, match=r"known physics of .*mixtures.zarr, trajectory \d: at time .*known_physics false"
+    ):
+        physics.solve(rough.scheme.rougher(), solver.start, 5)
+
+
+def test_the_state_on_the_finer_grid_is_that_of_the_data(tmp_path):
+    law = SpinodalDecomposition(grid=Grid(shape=(32, 32), coarsen=2), first_frame=20.0, frame_interval=5.0)
+    store = generate(law, tmp_path / "fine.zarr", splits={"test": 1}, frames=6, seed=2)
+    frame = law.image(Physics(store).state([0], 5))
+    assert np.array_equal(frame[0].numpy(), store.read(0)[5])
 
 
 def test_a_closed_form_is_never_rough(tmp_path):

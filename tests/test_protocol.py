@@ -1,5 +1,6 @@
 """Protocols: the windows that they name, and what they refuse."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,15 +44,32 @@ def test_a_name_keeps_its_promise():
         protocol.check_name("10->90")
 
 
-def test_the_digest_changes_with_all_that_matters_and_nothing_else():
-    one = Protocol(store="a.zarr", note="fitted")
-    assert one.digest("data") == Protocol(store="elsewhere/a.zarr").digest("data")
+def test_the_digest_changes_with_all_that_matters_and_nothing_else(make_store):
+    fields, splits = ("phi", "T"), ("test",) * 2
+    store = make_store(fields=fields, splits=splits, frames=9)
+    values = np.stack([store.read(i) for i in range(2)])
+    alike = make_store("elsewhere.zarr", fields=fields, splits=splits, values=values)
     others = [
-        Protocol(store="a.zarr", horizon=89),
-        Protocol(store="a.zarr", starts=[1]),
-        Protocol(store="a.zarr", n_past=9),
+        make_store(f"{i}.zarr", fields=fields, splits=splits, **({"values": values} | settings))
+        for i, settings in enumerate(
+            [
+                {"values": values + 1},
+                {"boundary": "no-flux"},
+                {"first_frame": 7.0},
+                {"frame_interval": 2.0},
+                {"spacing": 0.5},
+            ]
+        )
     ]
-    assert len({one.digest("data"), one.digest("other"), *(other.digest("data") for other in others)}) == 5
+
+    def digest(store, fields=("phi",), **settings):
+        protocol = Protocol(**({"store": str(store.path), "n_past": 2, "horizon": 3} | settings))
+        return protocol.digest(protocol.windows(list(fields)))
+
+    assert digest(store) == digest(alike, note="fitted")
+    different = [{"horizon": 4}, {"starts": [1]}, {"n_past": 1}, {"fields": ("T",)}, {"fields": fields}]
+    digests = {digest(store), *(digest(store, **other) for other in different), *map(digest, others)}
+    assert len(digests) == 1 + len(different) + len(others)
 
 
 def test_missing_past_frames():

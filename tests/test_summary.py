@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from microevo.benchmark.long_table import Block, LongTable
-from microevo.benchmark.summary import Curves, Metric, diverged, expanded, leaderboard, not_told_apart
+from microevo.benchmark.summary import (
+    Curves,
+    Metric,
+    diverged,
+    expanded,
+    leaderboard,
+    not_told_apart,
+    undefined,
+)
 
 SAME = {"process": "noise", "protocol": "p", "git": "abc", "data": "0123"}
 
@@ -196,3 +204,20 @@ def test_no_two_names_share_a_folder(table):
 def test_an_empty_folder_is_no_table(table):
     with pytest.raises(FileNotFoundError, match=r"no results in .*; run the benchmark first"):
         table.read(protocol="p")
+
+
+def test_what_the_truth_has_not_got_is_said_once():
+    """Three trajectories: of the first nobody has an exponent, and of the second one model lacks it."""
+    nan = np.nan
+    values = {
+        "finite": {name: np.ones((1, 3, 1)) for name in ("Truth", "A", "B")},
+        "length error": {name: np.zeros((1, 3, 1)) for name in "AB"},
+        "exponent_of_length": {"Truth": [nan, 1, 1], "A": [nan, nan, 1], "B": [nan, 1, nan]},
+    }
+    values["finite"]["B"][0, 2] = 0  # B's third forecast is not finite, which is counted elsewhere
+
+    def curves_of(metric):
+        return Curves(metric, {model: np.reshape(own, (1, 3, 1)) for model, own in values.get(metric, {}).items()})
+
+    quantity = {"name": "length", "long_name": "length", "fit": {"name": "exponent_of_length"}}
+    assert undefined([quantity], curves_of) == {"exponent of length": {"Truth": 1, "A": 1}}

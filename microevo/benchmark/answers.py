@@ -65,7 +65,8 @@ class Answers:
             if block is not None:
                 by_trajectory = block.values.reshape(len(self.trajectories), -1, len(block.leads)).astype(np.float64)
                 models.setdefault(str(entry["model"]), []).append(by_trajectory.mean(axis=1))
-        return Curves(metric, {model: np.stack(seeds) for model, seeds in models.items()}, self.groups)
+        windows = len(self.windows) // max(1, len(self.trajectories))
+        return Curves(metric, {model: np.stack(seeds) for model, seeds in models.items()}, self.groups, windows)
 
     def leads(self, metric: str) -> list[int]:
         """The leads that a metric has, 0 alone if it belongs to the whole forecast."""

@@ -24,6 +24,7 @@ from microevo.plot import spread_leads
 PART = 16  # windows in one file of the long table, whatever the batch size: a benchmark may go on with another one
 WHOLE = 0  # the lead of a number that belongs to the whole forecast
 CORRELATIONS = (0.8, 0.9)  # under which a forecast has lost the pattern
+SUMMED = ("letap_microevoeval", "leapsr_microevoeval")  # published as the root of a sum over leads and forecasts
 SHOWN = 3  # windows of each protocol whose frames are kept, to be looked at
 SHOWN_LEADS = 24  # at most, evenly spread
 
@@ -94,6 +95,8 @@ class Scores:
         safe = torch.where(finite[:, :, None, None, None], prediction, target)
         for name, metric in self.pixel.items():
             blocks[name] = Block(np.where(finite.numpy(), metric(safe, target).numpy(), np.nan), leads)
+        for name in (name for name in SUMMED if name in blocks):
+            blocks[f"{name}_squares"] = Block((blocks[name].values ** 2).sum(axis=1, keepdims=True), np.array([WHOLE]))
         if "correlation" in blocks:
             for threshold in CORRELATIONS:
                 time = correlation_time(torch.from_numpy(blocks["correlation"].values), threshold)
@@ -191,7 +194,7 @@ class Evaluation:
         for name, number in self.check():
             windows, entry = self.windows(name), self.entries[number]
             about = {
-                "protocol": {"name": name, "digest": self.protocols[name].digest(windows.store.fingerprint)},
+                "protocol": {"name": name, "digest": self.protocols[name].digest(windows)},
                 "model": entry.model,
                 "seed": entry.seed,
                 "identity": entry.identity(name),
@@ -248,7 +251,7 @@ class Evaluation:
             seed=entry.seed,
             protocol=task.protocol,
             git=self.git,
-            data=protocol.digest(windows.store.fingerprint),
+            data=store.fingerprint,
         )
         return task
 

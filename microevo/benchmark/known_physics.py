@@ -1,6 +1,7 @@
 """Known physics: the process's own solver as an entry, the ceiling of every table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from torch import Tensor
 from microevo.benchmark.entry import Answer, Entry
 from microevo.benchmark.protocol import Protocol
 from microevo.data import TrajectoryStore, Window, WindowDataset
-from microevo.processes import Process, rebuild, trajectory_generator
+from microevo.processes import Process, StepError, rebuild, trajectory_generator
 
 NO_WORSE = "Known physics, no worse than "  # begins the name of its row in the cost table, which the model's name ends
 
@@ -22,8 +23,9 @@ class KnownPhysics(Entry):
 
     Where the last frames shown determine the state (the solver's grid is the image, the wave's quadrature follows from
     two frames) the solver starts from them, and knows no more than a network. Elsewhere it starts from the true state
-    on its own finer grid, simulated again from the trajectory's seed, and goes on with the cheap scheme: what is left is
-    that scheme's error.
+    on its own finer grid, simulated again from the trajectory's seed, and goes on with the cheap scheme. What is left is
+    that scheme's error, and nothing where the data were made with it. Grains start again from their numbers, with sharp
+    boundaries, which costs a little at the first lead.
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,7 @@ class KnownPhysics(Entry):
 
     def prepare(self, name: str, protocol: Protocol, windows: WindowDataset, device: torch.device) -> Answer:
         """The simulation of the frames that follow; always on the CPU, whose rounding the data have."""
-        physics = Physics(windows.store)
+        physics = Physics(windows.store, windows.fields)
         fields = [windows.store.fields.index(field) for field in windows.fields]
 
         def answer(window: Window) -> Tensor:
@@ -67,15 +69,17 @@ class Physics:
 
     Args:
         store: A simulated store.
+        fields: The fields that windows show, in the order of the axis C; all unless given.
 
     Raises:
         ValueError: The store was imported, or its process is not there.
     """
 
-    def __init__(self, store: TrajectoryStore) -> None:
+    def __init__(self, store: TrajectoryStore, fields: Sequence[str] | None = None) -> None:
         if not self.known(store):
             raise ValueError(f"{store.path} was imported, so that its process is not known; give a simulated store")
         self.store, self.recipe = store, store.attributes["recipe"]
+        self.shown = list(store.fields if fields is None else fields)
 
     @staticmethod
     def known(store: TrajectoryStore) -> bool:
@@ -95,11 +99,13 @@ class Physics:
     def state(self, trajectories: Sequence[int], frame: int) -> Float[Tensor, "n C *cells"]:
         """The true state on the solver's grid at a saved frame, simulated again."""
         process = self.drawn(self.process, trajectories)
-        stepper = process.stepper()
         generators = [trajectory_generator(self.recipe["seed"], i) for i in trajectories]
-        stepper.start(process.initial(generators).to(process.dtype))
-        stepper.advance(self._time(frame))
-        return stepper.u
+        with self._named(trajectories):
+            stepper = process.stepper()
+            stepper.start(process.initial(generators).to(process.dtype))
+            for k in range(frame + 1):  # as the data were made: where frames are asked, steps end
+                stepper.advance(self._time(k))
+            return stepper.u
 
     def forecast(self, window: Window, horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
         """The frames that follow those shown, by the process's cheap scheme."""
@@ -113,7 +119,10 @@ class Physics:
         """The state at the last frame shown."""
         trajectories = window.trajectory.tolist()
         last = (window.start + window.past.shape[1] - 1).tolist()
-        state = self.drawn(self.process, trajectories).recover(window.past)
+        process = self.drawn(self.process, trajectories)
+        state, first = None, process.fields[0].name
+        if first in self.shown:
+            state = process.recover(window.past[:, :, [self.shown.index(first)]])
         if state is None:
             each = [self.state([i], frame) for i, frame in zip(trajectories, last, strict=True)]
             state = torch.cat(each)
@@ -144,13 +153,25 @@ class Physics:
     ) -> Float[Tensor, "n {horizon} C H W"]:
         """The frames that follow the states of some trajectories at one saved frame; see `solve`."""
         process = self.drawn(scheme, trajectories)
-        stepper = process.stepper()
-        stepper.start(state.to(process.dtype), self._time(frame))
         frames = []
-        for lead in range(1, horizon + 1):
-            stepper.advance(self._time(frame + lead))
-            frames.append(process.image(stepper.u))
+        with self._named(trajectories):
+            stepper = process.stepper()
+            stepper.start(state.to(process.dtype), self._time(frame))
+            for lead in range(1, horizon + 1):
+                stepper.advance(self._time(frame + lead))
+                frames.append(process.image(stepper.u))
         return torch.stack(frames, dim=1)
+
+    @contextmanager
+    def _named(self, trajectories: Sequence[int]) -> Iterator[None]:
+        """Say which trajectory could not be integrated."""
+        try:
+            yield
+        except StepError as error:
+            raise ValueError(
+                f"known physics of {self.store.path}, trajectory {trajectories[error.lane]}: {error}; leave it out with "
+                "--known_physics false"
+            ) from error
 
     def _time(self, frame: int) -> float:
         return self.process.first_frame + frame * self.process.frame_interval

@@ -8,6 +8,8 @@ from typing import Literal
 
 from microevo.data import TrajectoryStore, WindowDataset
 
+MEANING = ("boundary", "first_frame", "frame_interval", "spacing")  # of a store: what physical quantities go by
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
@@ -84,9 +86,15 @@ class Protocol:
         windows.windows = [(trajectory, start) for trajectory in windows.trajectories for start in self.starts]
         return windows
 
-    def digest(self, fingerprint: str) -> str:
-        """Eight hexadecimal digits that change with any setting that matters, and with the data."""
+    def digest(self, windows: WindowDataset) -> str:
+        """Eight hexadecimal digits that change with any setting that matters, with the data, and with what these mean.
+
+        Args:
+            windows: Those of the protocol.
+        """
         settings = asdict(self)
         del settings["store"], settings["note"]  # where the data lie and what is said of them change no number
-        text = json.dumps(settings | {"fingerprint": fingerprint}, sort_keys=True)
+        data = {"fingerprint": windows.store.fingerprint, "fields": list(windows.fields)}
+        meaning = {name: windows.store.attributes[name] for name in MEANING}
+        text = json.dumps(settings | data | meaning, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]

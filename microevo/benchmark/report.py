@@ -168,14 +168,14 @@ def _further(board: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
             rivals = [value for model, value in values.items() if model != CEILING and not math.isnan(value)]
             best = (max if metric.higher_is_better else min)(rivals, default=math.nan)
             cells = [f"**{v:.3g}**" if v == best and m != CEILING else f"{v:.3g}" for m, v in values.items()]
-            lines.append(f"| {metric.title}{_unit(metric)} | " + " | ".join(cells) + " |")
+            lines.append(f"| {metric.title}{unit_of(metric)} | " + " | ".join(cells) + " |")
         parts.append(_folded(heading, lines))
     if physical := [metric for metric in metrics if metric.value]:
-        sides = [TRUTH, *models]
+        sides = [side for side in (TRUTH, *models) if side in set(board["model"])]  # an interruption may leave no truth
         lines = ["| mean over leads | " + " | ".join(sides) + " |", "|---|" + "---:|" * len(sides)]
         for metric in physical:
             cells = [f"{means[metric.name, model]:.3g}" for model in sides]
-            lines.append(f"| {metric.title}{_unit(metric)} | " + " | ".join(cells) + " |")
+            lines.append(f"| {metric.title}{unit_of(metric)} | " + " | ".join(cells) + " |")
         parts.append(_folded("Physical quantities, truth and forecasts side by side", lines))
     return parts
 
@@ -184,7 +184,8 @@ def _folded(heading: str, lines: Sequence[str]) -> str:
     return f"<details><summary>{heading}</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
 
 
-def _unit(metric: Metric) -> str:
+def unit_of(metric: Metric) -> str:
+    """A metric's unit behind its title, nothing if it has none."""
     return f" [{metric.unit}]" if metric.unit != "1" else ""
 
 
@@ -255,7 +256,7 @@ def _definitions(summary: pd.DataFrame) -> str:
     if CEILING in models:
         items.append(
             "Known physics is the process's own solver, from the frames shown where they determine the state, else from the "
-            "true state on its finer grid by its cheapest scheme."
+            "true state on its finer grid by its cheap scheme; where the data were made with that, it errs by rounding alone."
         )
     return "\n".join(f"- {item}" for item in items)
 

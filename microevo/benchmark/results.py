@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from microevo.benchmark.entry import TRUTH
 from microevo.benchmark.evaluate import PART, Evaluation
 from microevo.benchmark.long_table import LongTable
 from microevo.data import WindowDataset
@@ -53,7 +54,7 @@ class Results:
                 "windows": windows.windows,
                 "groups": _groups(windows),
                 "shown_leads": evaluation.shown_leads(name),
-                "digest": protocol.digest(store.fingerprint),
+                "digest": protocol.digest(windows),
                 "fingerprint": store.fingerprint,
                 "process": store.attributes["process"],
                 "boundary": store.attributes["boundary"],
@@ -100,8 +101,37 @@ class Results:
         """With which settings the numbers were made, empty if there are none yet."""
         return self.about["settings"] if (self.folder / ABOUT).exists() else {}
 
-    def delete(self) -> None:
-        """Remove the results, and nothing else that is in the folder."""
+    def check_kept(self, keep: Collection[str], fields: list[str]) -> None:
+        """Refuse to put results beside others whose frames show something else.
+
+        Args:
+            keep: Protocols whose results are to stay, if the folder has them.
+            fields: Fields that the new ones forecast.
+
+        Raises:
+            FileExistsError: Those that stay forecast other fields.
+        """
+        known = self.about if (self.folder / ABOUT).exists() else {"protocols": {}, "fields": fields}
+        if known["fields"] != fields and (stay := [name for name in known["protocols"] if name in keep]):
+            raise FileExistsError(
+                f"{self.folder} holds results of {stay[0]} for the fields {', '.join(known['fields'])}, but {', '.join(fields)} "
+                "are asked for; choose another --output"
+            )
+
+    def delete(self, protocols: Collection[str] | None = None) -> None:
+        """Remove results, and nothing else that is in the folder.
+
+        Args:
+            protocols: Only those of these protocols; all unless given.
+        """
+        if protocols is not None:
+            table, cost = LongTable(self.folder / "table"), self.cost
+            for name in protocols:
+                for folder in (table.group(name, TRUTH).parent, table.frames_path(name, TRUTH).parent):
+                    shutil.rmtree(folder, ignore_errors=True)
+            if "protocol" in cost and set(cost["protocol"]) <= set(protocols):
+                self.drop_cost()
+            return
         for pattern in WRITTEN:
             for path in self.folder.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

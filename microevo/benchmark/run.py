@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from microevo.benchmark.cost import Forecast, forecast_rmse, mean_rmse, measure_cost, parameters
+from microevo.benchmark.cost import Forecast, device_name, forecast_rmse, mean_rmse, measure_cost, parameters
 from microevo.benchmark.entry import Entry, Model, persistence
 from microevo.benchmark.evaluate import Evaluation, Scores
 from microevo.benchmark.known_physics import NO_WORSE, KnownPhysics, Physics, Solver
@@ -88,7 +88,7 @@ def run(
         warmup: Calls of each model before the timed ones.
         render_only: Make the report anew from the results that are in `output`, and compute nothing.
         logger: Where to send tables, curves and animations too, for instance a WandbLogger.
-        overwrite: Compute everything anew, and replace the results that are in `output`.
+        overwrite: Compute everything anew, or the protocols of `only`, and replace their results in `output`.
         command: The shell command that this call is, kept with the results.
 
     Raises:
@@ -121,9 +121,15 @@ def run(
     timed = _cost_protocol(evaluation, cost_protocol) if repeats else ""
     devices = _devices(device, processes)
     evaluation.check()
+    kept = set(protocols) - set(chosen)
+    there = Results(folder)
+    there.check_kept(kept, fields)
     if overwrite:
-        Results(folder).delete()
+        there.delete(chosen if only else None)
     evaluation.begin()
+    device_told = device_name(torch.device(devices[0]))
+    timing = {"protocol": timed, "repeats": repeats, "warmup": warmup, "device": device_told}
+    before = there.settings.get("timing")
     settings = {
         "command": command,
         "protocols": {name: protocol.store for name, protocol in protocols.items()},
@@ -131,11 +137,11 @@ def run(
         "predictions": predictions,
         "leads": leads,
         "batch_size": batch_size,
-        "timing": {"protocol": timed, "repeats": repeats, "warmup": warmup},
+        "timing": timing if timed else before,
     }
-    if timed and Results(folder).settings.get("timing") != settings["timing"]:
-        Results(folder).drop_cost()
-    results = Results.write(evaluation, settings, keep=set(protocols) - set(chosen))
+    if timed and before != timing:
+        there.drop_cost()
+    results = Results.write(evaluation, settings, keep=kept)
     evaluation.run(devices)
     if timed and (results.cost.empty or _models(results.cost) != set(_timed(evaluation, timed))):
         results.write_cost(_measure(evaluation, timed, devices[0], repeats, warmup).assign(protocol=timed))
@@ -211,7 +217,7 @@ def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmu
             if parameters(entry.forecaster) and math.isfinite(rmse[model]):
                 networks.append(model)
         else:
-            forecasters[model] = solvers[model] = Physics(windows.store).timed(few)
+            forecasters[model] = solvers[model] = Physics(windows.store, windows.fields).timed(few)
             rmse[model] = error(solvers[model].forecast(horizon))
     best = min(networks, key=rmse.__getitem__, default="")
     # A solver that errs as little as the best network, no less: what its frames would cost without the network.

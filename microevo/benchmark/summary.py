@@ -41,7 +41,12 @@ BOARD = (
     "diverged",
     "censored",
 )
-SOURCE = {"rmse": "mse", "psnr": "mse"}
+SOURCE = {
+    "rmse": "mse",
+    "psnr": "mse",
+    "letap_microevoeval_total": "letap_microevoeval_squares",
+    "leapsr_microevoeval_total": "leapsr_microevoeval_squares",
+}
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,17 @@ class Curves:
     """A metric of all models on one protocol: values by seed, trajectory and lead.
 
     Args:
-        metric: Its name; `rmse` and `psnr` (of values in [0, 1]) are read as `mse` and are functions of its mean.
+        metric: Its name; `rmse` and `psnr` (of values in [0, 1]) are read as `mse` and are functions of its mean, as are the
+            totals of MicroEvoEval of the mean square.
         models: Values of each model, (seeds, trajectories, leads), the same trajectories for all.
         groups: Which simulation each trajectory was cut from; all from their own unless given.
+        windows: Forecasts of each trajectory, which its values are a mean of.
     """
 
     metric: str
     models: dict[str, Float[np.ndarray, "S N T"]]
     groups: tuple[int, ...] | None = None
+    windows: int = 1
 
     @classmethod
     def read(cls, table: LongTable, protocol: str, metric: str, groups: Mapping[int, int] | None = None) -> "Curves":
@@ -82,7 +90,7 @@ class Curves:
         """
         rows = table.read(protocol=protocol, metric=SOURCE.get(metric, metric))
         models: dict[str, np.ndarray] = {}
-        index = None
+        index, count = None, 1
         for model, own in rows.groupby("model", observed=True, sort=False):
             seeds = []
             for _, one in own.groupby("seed", dropna=False, sort=True):
@@ -98,8 +106,9 @@ class Curves:
                         "again to complete it"
                     )
                 seeds.append(grid.to_numpy(np.float64))
+                count = int(counted["size"].max())
             models[str(model)] = np.stack(seeds)
-        return cls(metric, models, tuple(groups[i] for i in index[0]) if groups and index else None)
+        return cls(metric, models, tuple(groups[i] for i in index[0]) if groups and index else None, count)
 
     @property
     def forecasters(self) -> list[str]:
@@ -145,6 +154,8 @@ class Curves:
                     return values**0.5
                 case "psnr":
                     return -10 * np.log10(values)
+                case "letap_microevoeval_total" | "leapsr_microevoeval_total":
+                    return (values * self.windows * next(iter(self.models.values())).shape[1]) ** 0.5
         return values
 
     def _ends(self, draws: Float[np.ndarray, "draws ..."], *models: str) -> Float[np.ndarray, "2 ..."]:
@@ -230,7 +241,9 @@ PIXEL = (
     Metric("mae_openstl", "MAE as in OpenSTL"),
     Metric("ssim_openstl", "SSIM as in OpenSTL", higher_is_better=True),
     Metric("letap_microevoeval", "share of dark pixels as in MicroEvoEval's L-ETAP, error"),
+    Metric("letap_microevoeval_total", "L-ETAP as in MicroEvoEval, of all forecasts", whole=True),
     Metric("leapsr_microevoeval", "mean share of a grain as in MicroEvoEval's L-EAPSR, error"),
+    Metric("leapsr_microevoeval_total", "L-EAPSR as in MicroEvoEval, of all forecasts", whole=True),
 )
 
 TITLES = {metric.name: metric.title for metric in PIXEL}
@@ -259,8 +272,10 @@ def leaderboard(
         Columns `protocol`, `model`, `metric`, `lead`, `mean`, `low`, `high`, `seeds`, `trajectories` (those cut from one
         simulation count once), `diverged` (forecasts with a frame that is not finite), `censored` (share of forecasts whose
         correlation lasts beyond the last lead, so that the mean is larger), best mean RMSE first and the floor last.
-        Physical quantities have rows for the truth too.
+        Physical quantities have rows for the truth too. No rows if no model has made all its forecasts.
     """
+    if not Curves.read(table, protocol, "rmse").forecasters:
+        return pd.DataFrame(columns=BOARD)
     lost = diverged(table, protocol)
     rows = []
     shown = [lead for lead in leads if lead <= horizon] or [horizon]
@@ -288,7 +303,8 @@ def metrics_of(about: Mapping[str, Any]) -> list[Metric]:
     pixel = [
         metric
         for metric in PIXEL
-        if SOURCE.get(metric.name, metric.name) in there or (metric.whole and "correlation" in there)
+        if SOURCE.get(metric.name, metric.name).removesuffix("_squares") in there
+        or (metric.name.startswith("correlation_time") and "correlation" in there)
     ]
     errors, values = [], []
     for quantity in about["quantities"]:
@@ -320,16 +336,22 @@ def undefined(quantities: Sequence[Mapping[str, Any]], curves_of: Callable[[str]
         For each quantity, by title, how many trajectories of each model, over seeds, if there are any. Those that no model
         has a value for count for the truth alone, which then has none either.
     """
-    finite, told = curves_of("finite"), {}
+    finite = curves_of("finite").models
+    metrics = {}
     for quantity in quantities:
-        gaps = {
-            model: np.isnan(values).any(axis=2) & (finite.models[model] >= 1).all(axis=2)
-            for model, values in curves_of(f"{quantity['name']} error").models.items()
-        }
-        if gaps:
-            common = np.logical_and.reduce([gap.all(axis=0) for gap in gaps.values()])
-            counts = {TRUTH: int(common.sum())} | {model: int((gap & ~common).sum()) for model, gap in gaps.items()}
-            told[quantity["long_name"]] = {model: count for model, count in counts.items() if count}
+        metrics[quantity["long_name"]] = f"{quantity['name']} error"
+        if fit := quantity.get("fit"):
+            metrics[fit["name"].replace("_", " ")] = fit["name"]
+    told = {}
+    for title, metric in metrics.items():
+        missing = {model: np.isnan(values).any(axis=2) for model, values in curves_of(metric).models.items()}
+        if missing:
+            common = np.logical_and.reduce([gap.all(axis=0) for gap in missing.values()])
+            counts = {TRUTH: int(common.sum())}
+            for model, gap in missing.items():
+                if model != TRUTH:
+                    counts[model] = int((gap & ~common & (finite[model] >= 1).all(axis=2)).sum())
+            told[title] = {model: count for model, count in counts.items() if count}
     return {title: counts for title, counts in told.items() if counts}
 
 

@@ -100,8 +100,8 @@ def _price(model: str, cost: pd.DataFrame) -> dict[str, str]:
     rows = cost.drop_duplicates("model").set_index("model")
     seconds = rows["seconds"]
     detail = ""
-    # The roughest solver that is no worse than the best network, if there is one: that is what a network replaces.
-    solver = next((name for name in seconds.index if name.startswith(NO_WORSE)), CEILING)
+    # The roughest solver that is no worse than this network, if there is one: that is what a network replaces.
+    solver = NO_WORSE + model if NO_WORSE + model in seconds else CEILING
     if solver in seconds and model != solver and seconds[model] > 0:
         ratio = float(seconds[solver] / seconds[model])
         than, factor = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
