@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 import torch
 import wandb
+from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from microevo.benchmark import Protocol, run
 from microevo.benchmark.long_table import LongTable
 from microevo.data import generate
 from microevo.metrics import letap_microevoeval, microevoeval_total
+from microevo.models import FCN
 from microevo.processes import Grid, PlaneWave
 
 SEEN = {"leads": [1, 4], "repeats": 0, "known_physics": False, "physics": "none", "device": "cpu"}
@@ -109,7 +111,7 @@ def test_changed_predictions_are_not_taken_for_the_old_ones(small_store, here):
     compared(small_store, {"good": "good.npy"})
     Path("good.npy").write_bytes(Path("bad.npy").read_bytes())
     os.utime("good.npy", ns=(when.st_atime_ns, when.st_mtime_ns))
-    with pytest.raises(FileExistsError, match="made with other weights"):
+    with pytest.raises(FileExistsError, match="made with other weights or predictions"):
         compared(small_store, {"good": "good.npy"})
 
 
@@ -154,6 +156,28 @@ def test_totals_are_those_of_microevoeval(small_store, here):
     assert summary["theirs", "letap_microevoeval_total", 0] == pytest.approx(float(published), rel=1e-5)
     assert "| L-ETAP as in MicroEvoEval, of all forecasts |" in Path("results/report.md").read_text()
     assert '"name":"letap_microevoeval_total"' in Path("results/report.html").read_text()
+
+
+def test_a_model_that_was_trained_again_is_another_one(small_store, here):
+    def train(seed: int) -> dict:
+        torch.manual_seed(seed)
+        model = FCN(n_past=4, channels=1, hid_s=2, hid_t=4, n_t=2)
+        trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        trainer.strategy.connect(model)
+        trainer.save_checkpoint("model.ckpt")
+        return {"FCN": "model.ckpt"}
+
+    both = protocols(small_store)
+    run(both, train(0), output="results", **SEEN)
+    with pytest.raises(FileExistsError, match=r"results of 4->6 by a FCN.* with other weights; run all protocols anew"):
+        run(both, train(1), output="results", only=["4->3"], overwrite=True, **SEEN)
+    run(both, {"FCN": "model.ckpt"}, output="results", overwrite=True, **SEEN)
+
+
+def test_a_protocol_that_is_not_run_is_not_timed(small_store, here, capsys):
+    run(protocols(small_store), output="results", only=["4->3"], cost_protocol="4->6", **(SEEN | {"repeats": 1}))
+    assert "cost is not measured: its protocol 4->6 is not among those of --only" in capsys.readouterr().out
+    assert not Path("results/cost.csv").exists()
 
 
 def test_cost_is_measured_on_the_device_in_use(small_store, here, monkeypatch):

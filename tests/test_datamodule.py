@@ -1,4 +1,5 @@
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,6 +96,16 @@ def test_it_can_be_pickled(small_store):
 def test_the_sampler_deals_out_each_sample_once(samples, processes):
     dealt = [list(UnpaddedSampler(range(samples), processes, rank)) for rank in range(processes)]
     assert sorted(index for part in dealt for index in part) == list(range(samples))
+
+
+def test_more_processes_than_windows_are_refused(small_store):
+    data = module(small_store)  # two windows in val
+    data.setup("fit")
+    data.trainer = SimpleNamespace(world_size=2, global_rank=1)
+    assert [len(batch.trajectory) for batch in data.val_dataloader()] == [1]
+    data.trainer = SimpleNamespace(world_size=3, global_rank=1)
+    with pytest.raises(ValueError, match="2 windows cannot be shared by 3 processes; use fewer devices or more"):
+        data.val_dataloader()
 
 
 def test_the_checkpoint_names_its_data(small_store):

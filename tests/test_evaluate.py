@@ -131,7 +131,7 @@ def test_other_weights_are_not_mixed_with_old_results(small_store, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     torch.manual_seed(0)
     others = [Model("FCN", FCN(n_past=4, hid_s=2, hid_t=4, n_t=3), seed=3)]
-    with pytest.raises(FileExistsError, match="made with other weights; use --overwrite"):
+    with pytest.raises(FileExistsError, match="made with other weights or predictions; use --overwrite"):
         evaluation(small_store, tmp_path, others).run(progress=False)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
@@ -156,6 +156,15 @@ def test_entries_that_cannot_answer_are_refused_before_anything_is_computed(smal
         evaluation(small_store, tmp_path, [Model("FCN", FCN(n_past=4, channels=2, hid_s=2, hid_t=4, n_t=2))]).begin()
     with pytest.raises(ValueError, match="several entries are called FCN"):
         evaluation(small_store, tmp_path, [models()[0], models()[0]])
+    a = models()[0].forecaster
+    for one, other in ((Model("A", a, seed=0), Submitted("A", {})), (Model("A", a, seed=0), Model("A", a))):
+        with pytest.raises(ValueError, match="several entries are called A, and not for its seeds"):
+            evaluation(small_store, tmp_path, [one, other])
+    with pytest.raises(ValueError, match="several entries are called Truth"):
+        evaluation(small_store, tmp_path, [Model("Truth", a, seed=0)])
+    with pytest.raises(ValueError, match="Known physics is what the process's own solver is called"):
+        evaluation(small_store, tmp_path, [Model("Known physics", a, seed=0)])
+    evaluation(small_store, tmp_path, [Model("A", a, seed=0), Model("A", a, seed=1), KnownPhysics()])
     assert not list(tmp_path.rglob("*.parquet"))
 
 

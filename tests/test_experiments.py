@@ -41,10 +41,6 @@ EXPERIMENTS = [
     if {"data", "model"} <= yaml.safe_load(path.read_text()).keys()
 ]
 HERE = ROOT / "experiments"
-pytestmark = [
-    pytest.mark.filterwarnings(r"ignore:\s*``instantiate_classes`` was deprecated"),  # as the command line does
-    pytest.mark.filterwarnings(r"ignore:\s*By default only one JsonargparseDeprecationWarning"),
-]
 NO_LOGGER = "--trainer.logger=false"
 OURS = {yaml.safe_load(recipe.read_text())["output"]: recipe for recipe in RECIPES}  # by the store that it makes
 

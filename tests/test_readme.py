@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
+
+from microevo.cli import main
 
 COMMAND = re.compile(r"^ {4}((?:python|make|wandb) .*?)(?: {2,}#.*)?$", re.MULTILINE)
 SMALL_MODELS = {
@@ -41,15 +44,16 @@ def shrink(path: Path) -> None:
         tree["trainer"] = {"max_epochs": 1, "limit_train_batches": 2}
     if "checkpoints" in tree:  # what the READMEs train
         tree["checkpoints"] = {"FCN": tree["checkpoints"]["FCN"]}
-        tree["repeats"] = 1
         store = next(protocol["store"] for protocol in tree["protocols"].values())
         tree["protocols"] = {"10->14": {"store": store, "horizon": 14, "trajectories": 1}}
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("readme")
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: the project's configs, shrunk, and what else the READMEs take for granted."""
+    folder = tmp_path
+    monkeypatch.chdir(folder)
     shutil.copytree(ROOT / "experiments", folder / "experiments")
     shutil.copytree(ROOT / "data" / "recipes", folder / "data" / "recipes")
     for path in [*folder.glob("experiments/**/*.yaml"), *folder.glob("data/recipes/*.yaml")]:
@@ -61,8 +65,36 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_readmes_commands_run_in_their_order(workplace, microevo):
-    assert microevo("simulate", "--config", "data/recipes/demo.yaml", cwd=workplace).returncode == 0  # `make demo` did
+@pytest.fixture
+def no_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The runs of this process log to CSV files, as those of somebody who has never used W&B."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+
+
+@pytest.fixture
+def here(no_login: None) -> Callable[[list[str]], None]:
+    """Runs a command in this process: to import torch and Lightning anew takes longer than what is asked for."""
+    return main
+
+
+@pytest.fixture
+def apart(workplace: Path, microevo: Callable) -> Callable[[list[str]], None]:
+    """Runs a command as the reader does, in a process of its own."""
+
+    def run(words: list[str]) -> None:
+        result = microevo(*words, cwd=workplace)
+        assert result.returncode == 0, f"{shlex.join(words)}\n{result.stdout}\n{result.stderr}"
+
+    return run
+
+
+@pytest.mark.parametrize("how", ["here", pytest.param("apart", marks=pytest.mark.slow)])
+def test_the_readmes_commands_run_in_their_order(workplace, request, how):
+    run = request.getfixturevalue(how)
+    run(["simulate", "--config", "data/recipes/demo.yaml"])  # `make demo` did
     done = set()
     for command in [*commands("README.md"), *commands("data/README.md")]:
         program, *rest = shlex.split(command)
@@ -72,8 +104,7 @@ def test_the_readmes_commands_run_in_their_order(workplace, microevo):
             assert rest[:2] == ["-m", "microevo"]
             if command in done:
                 continue
-            result = microevo(*rest[2:], cwd=workplace)
-            assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+            run([*rest[2:], *(["--repeats=1"] if rest[2] == "benchmark" else [])])
             done.add(command)
         else:
             assert (ROOT / rest[1]).exists() or "<sweep id>" in command  # tests/test_sweeps.py runs what they start
@@ -100,14 +131,9 @@ def test_the_demo_runs_what_is_tested():
         assert (ROOT / words[words.index("--config") + 1]).exists()
 
 
-def test_the_readmes_code_runs(workplace, microevo, monkeypatch):
-    for arguments in (
-        ["simulate", "--config", "data/recipes/demo.yaml"],
-        ["fit", "--config", "experiments/demo/demo-fcn.yaml"],
-    ):
-        result = microevo(*arguments, cwd=workplace)
-        assert result.returncode == 0, result.stderr
-    monkeypatch.chdir(workplace)
+def test_the_readmes_code_runs(workplace, here):
+    here(["simulate", "--config", "data/recipes/demo.yaml"])
+    here(["fit", "--config", "experiments/demo/demo-fcn.yaml"])
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         exec(block, names)

@@ -239,35 +239,45 @@ def test_a_disk_that_runs_full_leaves_whole_trajectories(tmp_path):
 
 def test_kill_leaves_whole_trajectories_or_nothing(tmp_path):
     """SIGKILL at arbitrary moments: what counts as written is what was written, and the rest can still be."""
+    # Importing takes seconds: one process does it, and each that is killed is forked from it, before any has threads.
     script = textwrap.dedent(
         """
-        import sys, numpy as np
-        from microevo.data import Layout, TrajectoryStore
-        from microevo.processes import Field
-        store = TrajectoryStore.open(sys.argv[1], unfinished=True)
-        print("ready", flush=True)
-        for i in store.missing():
-            store.write(i, np.full((6, 1, 64, 64), i + 1, np.float32))
+        import os, sys, numpy as np
+        from microevo.data import TrajectoryStore
+        for line in sys.stdin:
+            if child := os.fork():
+                os.waitpid(child, 0)
+                print("ended", flush=True)
+                continue
+            store = TrajectoryStore.open(sys.argv[1], unfinished=True)
+            print(os.getpid(), flush=True)
+            for i in store.missing():
+                store.write(i, np.full((6, 1, 64, 64), i + 1, np.float32))
+            os._exit(0)
         """
     )
     path = tmp_path / "a.zarr"
     store = TrajectoryStore.create(path, layout(image_shape=(64, 64), splits=("train",) * 400))
     written = 0
-    for delay in (0.02, 0.05, 0.11):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, str(path)],
-            stdout=subprocess.PIPE,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        process.stdout.readline()
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        there = set(range(400)) - set(store.missing())
-        assert len(there) >= written
-        written = len(there)
-        for i in there:
-            np.testing.assert_array_equal(store.read(i), i + 1)
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+    ) as parent:
+        for delay in (0.02, 0.05, 0.11):
+            print("go", file=parent.stdin, flush=True)
+            writer = int(parent.stdout.readline())
+            time.sleep(delay)
+            os.kill(writer, signal.SIGKILL)
+            assert parent.stdout.readline() == "ended\n"
+            there = set(range(400)) - set(store.missing())
+            assert len(there) >= written
+            written = len(there)
+            for i in there:
+                np.testing.assert_array_equal(store.read(i), i + 1)
+        parent.stdin.close()
     assert 0 < written < 400
     with pytest.raises(ValueError, match="unfinished"):
         TrajectoryStore.open(path)

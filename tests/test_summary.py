@@ -187,7 +187,7 @@ def test_results_of_other_settings_are_kept(table):
     table.begin("p", "A", about)
     for name, value, said in (
         ("protocol", {"digest": "2"}, "settings of the protocol or data"),
-        ("identity", "others", "weights"),
+        ("identity", "others", "weights or predictions"),
         ("scores", ["mae"], "metrics, or leads of curves"),
     ):
         with pytest.raises(FileExistsError, match=f"made with other {said}; use --overwrite"):

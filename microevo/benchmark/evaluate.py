@@ -15,11 +15,12 @@ from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from microevo.benchmark.entry import Answer, Entry, Truth
+from microevo.benchmark.known_physics import KnownPhysics
 from microevo.benchmark.long_table import Block, LongTable
 from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
 from microevo.metrics import Comparison, Quantity, compare, correlation_time, measure
-from microevo.plot import spread_leads
+from microevo.plot import CEILING, spread_leads
 
 PART = 16  # windows in one file of the long table, whatever the batch size: a benchmark may go on with another one
 WHOLE = 0  # the lead of a number that belongs to the whole forecast
@@ -155,6 +156,7 @@ class Evaluation:
             raise ValueError(
                 f"several entries are called {twice[0]}; give different names, or checkpoints of different seeds"
             )
+        _check_names(self.entries)
         self.fields, self.folder, self.batch_size, self.git = list(fields), Path(folder), batch_size, git
         self.table = LongTable(self.folder / "table")
         for name, protocol in self.protocols.items():
@@ -306,6 +308,15 @@ class Evaluation:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
         pool.shutdown()
+
+
+def _check_names(entries: Sequence[Entry]) -> None:
+    """Refuse entries that tables would take for seeds of one model, or for the truth."""
+    for model, own in ((one.model, [entry for entry in entries if entry.model == one.model]) for one in entries):
+        if len({type(entry) for entry in own}) > 1 or (len(own) > 1 and any(entry.seed is None for entry in own)):
+            raise ValueError(f"several entries are called {model}, and not for its seeds; give them different names")
+        if model == CEILING and not isinstance(own[0], KnownPhysics):
+            raise ValueError(f"{model} is what the process's own solver is called in every table; choose another name")
 
 
 _SERVED: tuple[Evaluation, torch.device] | None = None

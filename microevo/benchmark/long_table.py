@@ -82,7 +82,7 @@ class LongTable:
                 if there.get(key) != json.loads(json.dumps(about[key])):
                     what = {
                         "protocol": "settings of the protocol or data",
-                        "identity": "weights",
+                        "identity": "weights or predictions",
                         "scores": "metrics, or leads of curves",
                     }
                     raise FileExistsError(
@@ -94,6 +94,11 @@ class LongTable:
         scratch = told.with_suffix(".part")
         scratch.write_text(json.dumps(about, indent=2) + "\n")
         scratch.replace(told)
+
+    def identity(self, protocol: str, label: str) -> str | None:
+        """What an entry's answers to a protocol were made with, None if there are none."""
+        told = self.group(protocol, label) / "_about.json"
+        return json.loads(told.read_text())["identity"] if told.exists() else None
 
     def part(self, protocol: str, label: str, number: int) -> Path:
         """The file of one group of windows."""

@@ -71,9 +71,14 @@ class Protocol:
         store = TrajectoryStore.open(self.store)
         chosen = store.split(self.split)
         count = len(chosen) if self.trajectories is None else self.trajectories
-        if not 0 < count <= len(chosen):
+        if not len(chosen):
             raise ValueError(
-                f"the protocol asks for {count or 'some'} trajectories of the split {self.split}, but {self.store} has "
+                f"the protocol asks for trajectories of the split {self.split}, but {self.store} has none there; set split to "
+                "one that has, or make the store with other splits"
+            )
+        if count > len(chosen):
+            raise ValueError(
+                f"the protocol asks for {count} trajectories of the split {self.split}, but {self.store} has "
                 f"{len(chosen)}; lower trajectories or simulate more"
             )
         windows = WindowDataset(store, chosen[:count], fields=fields, n_past=self.n_past, n_future=self.horizon)

@@ -153,6 +153,7 @@ def _columns(board: pd.DataFrame) -> list[tuple[str, int]]:
 def _further(board: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
     """All other metrics, one in each row, on average over leads."""
     models = [model for model in dict.fromkeys(board["model"]) if model != TRUTH]
+    metrics = [metric for metric in metrics if metric.name in set(board["metric"])]  # an older table may lack one
     means = board[board["lead"] == 0].set_index(["metric", "model"])["mean"].sort_index()
     parts = []
     kinds = (
@@ -162,7 +163,10 @@ def _further(board: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
     for heading, chosen in kinds:
         if not chosen:
             continue
-        lines = ["| mean over leads | " + " | ".join(models) + " |", "|---|" + "---:|" * len(models)]
+        lines = [
+            "| mean over leads, or of the whole forecast | " + " | ".join(models) + " |",
+            "|---|" + "---:|" * len(models),
+        ]
         for metric in chosen:
             values = {model: float(means[metric.name, model]) for model in models}
             rivals = [value for model, value in values.items() if model != CEILING and not math.isnan(value)]
@@ -172,7 +176,10 @@ def _further(board: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
         parts.append(_folded(heading, lines))
     if physical := [metric for metric in metrics if metric.value]:
         sides = [side for side in (TRUTH, *models) if side in set(board["model"])]  # an interruption may leave no truth
-        lines = ["| mean over leads | " + " | ".join(sides) + " |", "|---|" + "---:|" * len(sides)]
+        lines = [
+            "| mean over leads, or of the whole forecast | " + " | ".join(sides) + " |",
+            "|---|" + "---:|" * len(sides),
+        ]
         for metric in physical:
             cells = [f"{means[metric.name, model]:.3g}" for model in sides]
             lines.append(f"| {metric.title}{unit_of(metric)} | " + " | ".join(cells) + " |")
@@ -251,6 +258,11 @@ def _definitions(summary: pd.DataFrame) -> str:
             "SSIM has a Gaussian 11 x 11 window and is averaged over the whole frame; other definitions differ."
         )
     models = set(summary["model"])
+    if summary["metric"].str.endswith("_total").any():
+        items.append(
+            "MicroEvoEval's L-ETAP and L-EAPSR are roots of a sum of squares over leads and forecasts: they grow with the "
+            "number of both, and compare for equal test sets only."
+        )
     if FLOOR in models:
         items.append(f"{FLOOR} repeats the last known frame: a model no better than that has learned nothing.")
     if CEILING in models:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from microevo.benchmark.entry import TRUTH
+from microevo.benchmark.entry import TRUTH, Model
 from microevo.benchmark.evaluate import PART, Evaluation
 from microevo.benchmark.long_table import LongTable
 from microevo.data import WindowDataset
@@ -101,22 +101,29 @@ class Results:
         """With which settings the numbers were made, empty if there are none yet."""
         return self.about["settings"] if (self.folder / ABOUT).exists() else {}
 
-    def check_kept(self, keep: Collection[str], fields: list[str]) -> None:
-        """Refuse to put results beside others whose frames show something else.
+    def check_kept(self, keep: Collection[str], evaluation: Evaluation) -> None:
+        """Refuse to put results beside others that are of other fields, or of another model of the same name.
 
         Args:
             keep: Protocols whose results are to stay, if the folder has them.
-            fields: Fields that the new ones forecast.
+            evaluation: What the new ones are of.
 
         Raises:
-            FileExistsError: Those that stay forecast other fields.
+            FileExistsError: Those that stay do not belong with them.
         """
-        known = self.about if (self.folder / ABOUT).exists() else {"protocols": {}, "fields": fields}
-        if known["fields"] != fields and (stay := [name for name in known["protocols"] if name in keep]):
-            raise FileExistsError(
-                f"{self.folder} holds results of {stay[0]} for the fields {', '.join(known['fields'])}, but {', '.join(fields)} "
-                "are asked for; choose another --output"
-            )
+        known = self.about if (self.folder / ABOUT).exists() else {"protocols": {}, "fields": []}
+        for name in (name for name in known["protocols"] if name in keep):
+            if known["fields"] != evaluation.fields:
+                raise FileExistsError(
+                    f"{self.folder} holds results of {name} for the fields {', '.join(known['fields'])}, but "
+                    f"{', '.join(evaluation.fields)} are asked for; choose another --output"
+                )
+            for entry in (entry for entry in evaluation.entries if isinstance(entry, Model)):
+                if evaluation.table.identity(name, entry.label) not in (None, entry.identity(name)):
+                    raise FileExistsError(
+                        f"{self.folder} holds results of {name} by a {entry.label} with other weights; run all protocols anew "
+                        "(--overwrite without --only), or choose another --output"
+                    )
 
     def delete(self, protocols: Collection[str] | None = None) -> None:
         """Remove results, and nothing else that is in the folder.

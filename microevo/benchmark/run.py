@@ -118,12 +118,12 @@ def run(
         batch_size=batch_size,
         git=git_commit(),
     )
-    timed = _cost_protocol(evaluation, cost_protocol) if repeats else ""
+    timed = _cost_protocol(evaluation, cost_protocol, list(protocols)) if repeats else ""
     devices = _devices(device, processes)
     evaluation.check()
     kept = set(protocols) - set(chosen)
     there = Results(folder)
-    there.check_kept(kept, fields)
+    there.check_kept(kept, evaluation)
     if overwrite:
         there.delete(chosen if only else None)
     evaluation.begin()
@@ -174,7 +174,10 @@ def _models(cost: pd.DataFrame) -> set[str]:
     return {str(model) for model in cost["model"] if not str(model).startswith(NO_WORSE)}
 
 
-def _cost_protocol(evaluation: Evaluation, asked: str | None) -> str:
+def _cost_protocol(evaluation: Evaluation, asked: str | None, known: Sequence[str]) -> str:
+    if asked in known and asked not in evaluation.protocols:
+        print(f"cost is not measured: its protocol {asked} is not among those of --only")
+        return ""
     networks = [entry.forecaster for entry in evaluation.entries if isinstance(entry, Model)]
     taken = {network.n_past for network in networks if not network.any_past}
     fitting = [name for name, protocol in evaluation.protocols.items() if taken <= {protocol.n_past}]

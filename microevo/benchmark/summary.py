@@ -347,7 +347,7 @@ def undefined(quantities: Sequence[Mapping[str, Any]], curves_of: Callable[[str]
         missing = {model: np.isnan(values).any(axis=2) for model, values in curves_of(metric).models.items()}
         if missing:
             common = np.logical_and.reduce([gap.all(axis=0) for gap in missing.values()])
-            counts = {TRUTH: int(common.sum())}
+            counts = {TRUTH: int(missing[TRUTH].any(axis=0).sum() if TRUTH in missing else common.sum())}
             for model, gap in missing.items():
                 if model != TRUTH:
                     counts[model] = int((gap & ~common & (finite[model] >= 1).all(axis=2)).sum())

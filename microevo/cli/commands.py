@@ -112,7 +112,8 @@ def _announce(store: TrajectoryStore) -> None:
     """Say what the store holds, and show it."""
     counts = ", ".join(f"{len(store.split(name))} {name}" for name in ("train", "val", "test"))
     shape = " x ".join(str(pixels) for pixels in store.image_shape)
-    print(f"{store.path}: {len(store)} trajectories ({counts}) of {store.frames} frames, {shape} pixels")
+    many = "trajectory" if len(store) == 1 else "trajectories"
+    print(f"{store.path}: {len(store)} {many} ({counts}) of {store.frames} frames, {shape} pixels")
     for name, numbers in store.attributes["statistics"].items():
         print(
             f"  {name}: mean {numbers['mean']:.4g}, std {numbers['std']:.4g}, range {numbers['min']:.4g} to {numbers['max']:.4g}"

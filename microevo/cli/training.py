@@ -174,7 +174,10 @@ class TrainingCLI(LightningCLI):
             print(f"best checkpoint ({saver.monitor} {float(saver.best_model_score):.3e}): {path}")
         elif last.is_file():
             path = os.path.relpath(last)
-            print(f"last checkpoint: {path} (the run ended before a validation could tell the best)")
+            why = "the run ended before a validation could tell the best"
+            if not isinstance(saver, ModelCheckpoint):
+                why = "no ModelCheckpoint is configured that would keep the best one"
+            print(f"last checkpoint: {path} ({why})")
         else:
             return
         config = os.path.relpath(self.run_dir / "config-fit.yaml")
