@@ -24,7 +24,7 @@ class KnownPhysics(Entry):
     Where the last frames shown determine the state (the solver's grid is the image, the wave's quadrature follows from
     two frames) the solver starts from them, and knows no more than a network. Elsewhere it starts from the true state
     on its own finer grid, simulated again from the trajectory's seed, and goes on with the cheap scheme. What is left is
-    that scheme's error, and nothing where the data were made with it. Grains start again from their numbers, with sharp
+    that scheme's error, and hardly any where the data were made with it. Grains start again from their numbers, with sharp
     boundaries, which costs a little at the first lead.
     """
 

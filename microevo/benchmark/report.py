@@ -268,7 +268,7 @@ def _definitions(summary: pd.DataFrame) -> str:
     if CEILING in models:
         items.append(
             "Known physics is the process's own solver, from the frames shown where they determine the state, else from the "
-            "true state on its finer grid by its cheap scheme; where the data were made with that, it errs by rounding alone."
+            "true state on its finer grid by its cheap scheme, which errs hardly at all where the data were made with it."
         )
     return "\n".join(f"- {item}" for item in items)
 
