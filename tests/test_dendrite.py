@@ -202,12 +202,12 @@ def test_a_nan_is_blamed_on_its_trajectory() -> None:
 
 
 def test_a_rougher_law_takes_half_the_steps_between_frames() -> None:
-    cheap = DendriticSolidification().cheap()  # 20 steps of 1.903e-4
-    rough = cheap.rougher()
+    cheap = DendriticSolidification().fast()  # 20 steps of 1.903e-4
+    rough = cheap.coarser()
     assert rough.dt == pytest.approx(3.806e-3 / 10)
     assert rough.heat == "implicit"
-    assert rough.rougher() is None  # 7.612e-4 is above the limit of 4.03e-4
-    assert DendriticSolidification().rougher() is None  # explicit: 2.0e-4 is above 1.125e-4
+    assert rough.coarser() is None  # 7.612e-4 is above the limit of 4.03e-4
+    assert DendriticSolidification().coarser() is None  # explicit: 2.0e-4 is above 1.125e-4
 
 
 @pytest.mark.parametrize(

@@ -310,7 +310,7 @@ def test_a_solver_is_made_no_worse_than_a_forecast(small_store):
     assert steps(rough.scheme) < steps(solver.scheme)
     assert solver.no_worse_than(cheap / 2, error, 20) is None
     roughest = solver.no_worse_than(math.inf, error, 20)
-    assert roughest.scheme.rougher() is None
+    assert roughest.scheme.coarser() is None
     assert torch.equal(roughest(window.past[:1], 20), roughest.forecast(20)[:1])  # the first window is timed
 
 
@@ -339,7 +339,7 @@ def test_a_solver_that_leaves_its_bounds_is_too_rough(tmp_path):
     with pytest.raises(
         ValueError, match=r"known physics of .*mixtures.zarr, trajectory \d: at time .*known_physics false"
     ):
-        physics.solve(rough.scheme.rougher(), solver.start, 5)
+        physics.solve(rough.scheme.coarser(), solver.start, 5)
 
 
 def test_the_state_on_the_finer_grid_is_that_of_the_data(tmp_path):

@@ -101,7 +101,7 @@ def test_impossible_frame_times_are_refused(settings: dict) -> None:
 
 @pytest.mark.parametrize("law", [PlaneWave(), GrainGrowth()], ids=lambda law: type(law).__name__)
 def test_a_closed_form_and_steps_at_their_limit_cannot_be_rougher(law: Process) -> None:
-    assert law.cheap().rougher() is None
+    assert law.fast().coarser() is None
 
 
 FADING = """

@@ -475,11 +475,11 @@ def test_statistics_are_those_of_the_published_samples(from_noise: np.ndarray) -
 def test_a_rougher_law_takes_half_the_steps() -> None:
     process, steps = law(), []
     for _ in range(5):
-        process = process.rougher()
+        process = process.coarser()
         assert process.scheme == "cheap"
         steps.append(process.longest_step)
     assert steps == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32])
-    assert process.rougher() is None  # a step is as long as a frame interval of 0.25
+    assert process.coarser() is None  # a step is as long as a frame interval of 0.25
     fine, rough = (started(law(scheme="cheap", time_step=step), 0) for step in (0.02, 0.32))
     for stepper in (fine, rough):
         stepper.advance(1.5)

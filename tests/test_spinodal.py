@@ -243,7 +243,7 @@ def test_a_rougher_law_is_stable_beyond_the_tolerance_of_data() -> None:
         tolerances.append(rough.tolerance)
         ends.append(stepper.u)
         steps.append(int(stepper.steps_taken.sum()))
-        rough = rough.rougher()
+        rough = rough.coarser()
     assert tolerances == pytest.approx([1e-3 * 3**i for i in range(7)])  # 0.729; the next is above 1
     assert steps == sorted(steps, reverse=True)
     assert steps[-1] < 0.3 * steps[0]
@@ -253,7 +253,7 @@ def test_a_rougher_law_is_stable_beyond_the_tolerance_of_data() -> None:
 
 def test_a_rougher_law_leaves_the_limit_of_data_alone() -> None:
     law = SpinodalDecomposition(tolerance=1e-2)
-    rough = law.rougher()
+    rough = law.coarser()
     assert rough.tolerance == pytest.approx(3e-2)
     assert (law.tolerance, SpinodalDecomposition.largest_tolerance) == (1e-2, 1e-2)
     with pytest.raises(ValueError, match=r"between 1e-8 and 0.01, but it is 0.03"):

@@ -109,11 +109,11 @@ class Physics:
 
     def forecast(self, window: Window, horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
         """The frames that follow those shown, by the process's cheap scheme."""
-        return self.solve(self.process.cheap(), self.start(window), horizon)
+        return self.solve(self.process.fast(), self.start(window), horizon)
 
     def timed(self, window: Window) -> "Solver":
         """The cheap scheme as a forecaster to be timed."""
-        return Solver(self, self.process.cheap(), self.start(window))
+        return Solver(self, self.process.fast(), self.start(window))
 
     def start(self, window: Window) -> Start:
         """The state at the last frame shown."""
@@ -122,7 +122,7 @@ class Physics:
         process = self.drawn(self.process, trajectories)
         state, first = None, process.fields[0].name
         if first in self.shown:
-            state = process.recover(window.past[:, :, [self.shown.index(first)]])
+            state = process.state_from_frames(window.past[:, :, [self.shown.index(first)]])
         if state is None:
             each = [self.state([i], frame) for i, frame in zip(trajectories, last, strict=True)]
             state = torch.cat(each)
@@ -221,7 +221,7 @@ class Solver:
             error: That of a forecast of the windows, not finite if the forecast is not.
             horizon: Frames to forecast.
         """
-        found, scheme = None, self.scheme.rougher()
+        found, scheme = None, self.scheme.coarser()
         while scheme is not None:
             rougher = Solver(self.physics, scheme, self.start)
             try:
@@ -230,5 +230,5 @@ class Solver:
                 near = False
             if not near:
                 break
-            found, scheme = rougher, scheme.rougher()
+            found, scheme = rougher, scheme.coarser()
         return found

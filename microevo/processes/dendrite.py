@@ -146,11 +146,11 @@ class DendriticSolidification(Process):
         """Explicit Euler in phi, explicit or implicit in T."""
         return DendriteStepper(self)
 
-    def cheap(self) -> "DendriticSolidification":
+    def fast(self) -> "DendriticSolidification":
         """Implicit heat, and steps as long as the default explicit ones or twice that."""
         return replace(self, heat="implicit", dt=max(self.dt, 2e-4 * self.grid.spacing**2 / 0.03**2))
 
-    def rougher(self) -> "DendriticSolidification | None":
+    def coarser(self) -> "DendriticSolidification | None":
         """Half as many steps between two frames, if the explicit equations bear that."""
         steps = math.ceil(self.frame_interval / self.dt - 1e-9)
         dt = self.frame_interval / math.ceil(steps / 2)

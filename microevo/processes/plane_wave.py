@@ -111,7 +111,7 @@ class PlaneWave(Process):
         )
         return TurningWave(omega, alpha)
 
-    def recover(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n 2 *pixels"] | None:
+    def state_from_frames(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n 2 *pixels"] | None:
         """The wave and its quadrature, from the last two frames of the wave alone."""
         if past.shape[1] < 2 or self.grid.coarsen > 1:
             return None

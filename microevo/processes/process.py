@@ -76,18 +76,18 @@ class Process(ABC):
         """What is saved of a state."""
         return self.grid.block_mean(u).float()
 
-    def cheap(self) -> "Process":
+    def fast(self) -> "Process":
         """The same law by the cheapest scheme whose statistics can be trusted; by default as it is."""
         return self
 
-    def rougher(self) -> "Process | None":
+    def coarser(self) -> "Process | None":
         """The same law solved about twice as roughly, to compare with forecasts that err more; by default there is none.
 
         Never for data: what is left may be far from the solution, and is only known to be stable.
         """
         return None
 
-    def recover(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n C *cells"] | None:
+    def state_from_frames(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n C *cells"] | None:
         """The state at the last of some frames, where they determine it; by default they do not.
 
         Args:

@@ -194,14 +194,14 @@ class RegularSolution(Process):
         object.__setattr__(settled, "time_step", self.longest_step)
         return super(RegularSolution, settled).with_parameters(values)
 
-    def cheap(self) -> "RegularSolution":
+    def fast(self) -> "RegularSolution":
         """First order, a fifth of the steps."""
         return replace(self, scheme="cheap", time_step=None)
 
-    def rougher(self) -> "RegularSolution | None":
+    def coarser(self) -> "RegularSolution | None":
         """First order with steps twice as long, which stay stable; none once a step is as long as a frame interval."""
         if self.scheme == "accurate":
-            return self.cheap()
+            return self.fast()
         if self.longest_step >= self.frame_interval:
             return None
         return replace(self, time_step=2 * self.longest_step)

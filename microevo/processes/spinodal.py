@@ -21,7 +21,7 @@ from microevo.processes.transform import modes_of
 DOMAINS = 0.3  # deviation from the mean, in half gaps and root mean square, from which on the mixture has domains
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
 LOOSEST = 1e-2  # tolerance of data; beyond, domains merge and vanish at other times than they should
-ROUGHEST = 1.0  # tolerance of `rougher`: an error as large as the field; the frames limit the steps long before
+ROUGHEST = 1.0  # tolerance of `coarser`: an error as large as the field; the frames limit the steps long before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +145,11 @@ class SpinodalDecomposition(Process):
 
     # ------------------------------------------------------------- simulation
 
-    def cheap(self) -> "SpinodalDecomposition":
+    def fast(self) -> "SpinodalDecomposition":
         """A tolerance three times as large."""
         return replace(self, tolerance=min(3 * self.tolerance, LOOSEST))
 
-    def rougher(self) -> "SpinodalDecomposition | None":
+    def coarser(self) -> "SpinodalDecomposition | None":
         """A tolerance three times as large, beyond that of data too: the stabilised scheme bears any step."""
         if 3 * self.tolerance > ROUGHEST:
             return None
@@ -159,7 +159,7 @@ class SpinodalDecomposition(Process):
         object.__setattr__(rough, "tolerance", 3 * self.tolerance)
         return rough
 
-    def recover(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n 1 *pixels"] | None:
+    def state_from_frames(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n 1 *pixels"] | None:
         """The last frame, if its pixels are the solver's cells."""
         return past[:, -1] if self.grid.coarsen == 1 else None
 
