@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from microevo.metrics import mean_at_leads
+from microevo.provenance import atomic
 
 FIELD_COLOURS = "magma"
 ERROR_COLOURS = "RdBu_r"
@@ -181,20 +182,16 @@ def animation(truth: Frames, forecast: Frames, path: str | Path, frames_per_seco
         counter.set_text(f"lead {lead} of {len(truth)}")
         canvas.draw()
         pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part.gif")
-    imageio.imwrite(temporary, np.stack(pictures), duration=1000 / frames_per_second, loop=0)
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        imageio.imwrite(temporary, np.stack(pictures), extension=".gif", duration=1000 / frames_per_second, loop=0)
     return path
 
 
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure in the format of the file's suffix, complete or not at all; its folder is made."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(temporary, facecolor="white")
-    temporary.replace(path)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.removeprefix("."), facecolor="white")
     return path
 
 

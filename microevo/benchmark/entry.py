@@ -14,6 +14,7 @@ from microevo.benchmark.past import fill_past
 from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
 from microevo.models import Forecaster, Persistence
+from microevo.provenance import fingerprint
 
 Answer = Callable[[Window], Float[Tensor, "B T C H W"]]
 TRUTH = "Truth"
@@ -90,10 +91,9 @@ class Model(Entry):
 
     def identity(self, protocol: str) -> str:
         """The digest of the checkpoint, or of the weights in memory."""
-        digest = hashlib.sha256()
         if self._checkpoint is not None:
-            with self._checkpoint.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return fingerprint(self._checkpoint)
+        digest = hashlib.sha256()
         for name, weight in self._forecaster.state_dict().items():
             digest.update(name.encode() + weight.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return f"{type(self._forecaster).__name__} {digest.hexdigest()}"

@@ -21,6 +21,7 @@ from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
 from microevo.metrics import Comparison, Quantity, compare, correlation_time, measure
 from microevo.plot import CEILING, spread_leads
+from microevo.provenance import atomic
 
 PART = 16  # windows in one file of the long table, whatever the batch size: a benchmark may go on with another one
 WHOLE = 0  # the lead of a number that belongs to the whole forecast
@@ -280,13 +281,10 @@ class Evaluation:
 
     def _keep(self, task: Task, frames: Float[np.ndarray, "n T C H W"]) -> None:
         path = self.table.frames_path(task.protocol, self.entries[task.entry].label)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".part")
-        with scratch.open("wb") as file:
+        with atomic(path) as temporary, temporary.open("wb") as file:
             kept = frames[:, np.asarray(self.shown_leads(task.protocol)) - 1]
             largest = np.finfo(np.float16).max  # a forecast may be finite and larger
             np.save(file, np.where(np.isfinite(kept), kept.clip(-largest, largest), kept).astype(np.float16))
-        scratch.replace(path)
 
     def _done(self, tasks: Sequence[Task], devices: Sequence[str]) -> Iterator[Task]:
         if len(devices) == 1:

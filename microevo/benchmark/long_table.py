@@ -17,6 +17,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
+from microevo.provenance import atomic, write_file
+
 COLUMNS = ("process", "model", "seed", "protocol", "metric", "trajectory", "start", "lead", "value", "git", "data")
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
@@ -90,10 +92,7 @@ class LongTable:
                         "another --output"
                     )
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = told.with_suffix(".part")
-        scratch.write_text(json.dumps(about, indent=2) + "\n")
-        scratch.replace(told)
+        write_file(told, json.dumps(about, indent=2) + "\n")
 
     def identity(self, protocol: str, label: str) -> str | None:
         """What an entry's answers to a protocol were made with, None if there are none."""
@@ -132,9 +131,8 @@ class LongTable:
                 "value": np.asarray(values, np.float32).ravel(),
             }
             tables.append(pa.table([columns[name] for name in COLUMNS], schema=SCHEMA))
-        scratch = path.with_name(f"_{path.name}.part")
-        pq.write_table(pa.concat_tables(tables).unify_dictionaries(), scratch, compression="zstd")
-        scratch.replace(path)
+        with atomic(path) as temporary:
+            pq.write_table(pa.concat_tables(tables).unify_dictionaries(), temporary, compression="zstd")
 
     def read(self, **equal: str | int) -> pd.DataFrame:
         """The rows whose columns have the given values, for example `protocol="10->90", metric="mse"`.

@@ -32,6 +32,7 @@ from microevo.benchmark.summary import (
     undefined,
 )
 from microevo.benchmark.verdict import of_undefined, reached, verdict
+from microevo.provenance import write_file
 
 PAGE, TEMPLATE = "report.html", Path(__file__).with_name("page.html")
 BYTES = 9_000_000  # of a page that can still be sent by mail
@@ -64,9 +65,7 @@ def write_page(results: Results, leads: Sequence[int]) -> Path:
         The file.
     """
     path = results.folder / PAGE
-    scratch = path.with_name(f".{PAGE}.part")
-    scratch.write_text(render(results, leads), encoding="utf-8")
-    scratch.replace(path)
+    write_file(path, render(results, leads))
     return path
 
 

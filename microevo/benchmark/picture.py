@@ -1,6 +1,5 @@
 """Pictures of a benchmark for papers: scores against lead, and accuracy against time."""
 
-import hashlib
 import math
 import textwrap
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from microevo import plot
 from microevo.benchmark.results import Results
 from microevo.benchmark.summary import FLOOR, HIGHER, TITLES, Curves
+from microevo.provenance import fingerprint
 
 WORSE = 3.0  # times the floor's score: what is higher leaves the panels of a picture
 
@@ -25,7 +25,7 @@ def picture_name(protocol: str) -> str:
     letters = protocol.replace("->", "-to-")
     name = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in letters)
     if name.replace("-to-", "->") != protocol:
-        name += "-" + hashlib.sha256(protocol.encode()).hexdigest()[:8]
+        name += "-" + fingerprint(protocol)[:8]
     return name + ".png"
 
 

@@ -1,12 +1,12 @@
 """Protocols: the settings that make two numbers comparable."""
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from microevo.data import TrajectoryStore, WindowDataset
+from microevo.provenance import fingerprint
 
 MEANING = ("boundary", "first_frame", "frame_interval", "spacing")  # of a store: what physical quantities go by
 
@@ -102,4 +102,4 @@ class Protocol:
         data = {"fingerprint": windows.store.fingerprint, "fields": list(windows.fields)}
         meaning = {name: windows.store.attributes[name] for name in MEANING}
         text = json.dumps(settings | data | meaning, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return fingerprint(text)[:8]

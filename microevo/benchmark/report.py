@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -26,6 +25,7 @@ from microevo.benchmark.summary import (
     undefined,
 )
 from microevo.benchmark.verdict import of_single_runs, of_undefined, reached
+from microevo.provenance import write_file
 
 COSTS = {
     "parameters": "parameters",
@@ -58,8 +58,8 @@ def write_report(results: Results, leads: Sequence[int]) -> pd.DataFrame:
         if not boards[-1].empty:
             plot.save(picture(results, name), results.folder / picture_name(name))
     summary = pd.concat(boards, ignore_index=True)
-    _replace(results.folder / "summary.csv", summary.to_csv(index=False))
-    _replace(results.folder / "report.md", markdown(results, summary))
+    write_file(results.folder / "summary.csv", summary.to_csv(index=False))
+    write_file(results.folder / "report.md", markdown(results, summary))
     return summary
 
 
@@ -287,9 +287,3 @@ def _number(name: str, value: float) -> str:
     if name.startswith("multiply_adds"):
         return f"{value / 1e9:,.0f}" if value >= 1e11 else f"{value / 1e9:.3g}"
     return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_text(text)
-    scratch.replace(path)

@@ -16,8 +16,8 @@ from microevo.benchmark.entry import TRUTH, Model
 from microevo.benchmark.evaluate import PART, Evaluation
 from microevo.benchmark.long_table import LongTable
 from microevo.data import WindowDataset
-from microevo.data.layout import versions
 from microevo.metrics import Comparison, Quantity
+from microevo.provenance import versions, write_file
 
 ABOUT, COST = "benchmark.json", "cost.csv"
 WRITTEN = (ABOUT, COST, "table", "frames", "summary.csv", "report.md", "report.html", ".*.part")
@@ -78,10 +78,7 @@ class Results:
             "versions": versions(),
         }
         folder = evaluation.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = folder / f".{ABOUT}.part"
-        scratch.write_text(json.dumps(about, indent=2) + "\n")
-        scratch.replace(folder / ABOUT)
+        write_file(folder / ABOUT, json.dumps(about, indent=2) + "\n")
         return cls(folder)
 
     @cached_property
@@ -172,9 +169,7 @@ class Results:
 
     def write_cost(self, cost: pd.DataFrame) -> None:
         """Keep the cost table."""
-        scratch = self.folder / f".{COST}.part"
-        cost.to_csv(scratch, index=False)
-        scratch.replace(self.folder / COST)
+        write_file(self.folder / COST, cost.to_csv(index=False))
 
     def frames(self, protocol: str, label: str) -> Float[np.ndarray, "n T C H W"]:
         """The kept frames of an entry (`Truth` for the true ones), at the leads `shown_leads` of the protocol."""

@@ -22,7 +22,6 @@ from microevo.benchmark.protocol import Protocol
 from microevo.benchmark.report import text_table, write_report
 from microevo.benchmark.results import Results
 from microevo.benchmark.submitted import Submitted
-from microevo.callbacks.run import git_commit
 from microevo.data import Window
 from microevo.metrics import (
     absolute_error,
@@ -36,6 +35,7 @@ from microevo.metrics import (
     ssim,
     ssim_openstl,
 )
+from microevo.provenance import git_commit
 
 SSIM_PIXELS = 11  # its window; smaller frames go without
 COMPARED = 4  # windows, if there are as many, with which the cost table tells how accurate its rows are

@@ -13,6 +13,7 @@ from torch import Tensor
 from microevo.benchmark.entry import Answer, Entry
 from microevo.benchmark.protocol import Protocol
 from microevo.data import TrajectoryStore, Window, WindowDataset
+from microevo.provenance import fingerprint
 
 T = TypeVar("T", np.ndarray, zarr.Array)
 
@@ -45,9 +46,7 @@ class Submitted(Entry):
         path, digest = self.files[protocol], hashlib.sha256()
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
-                digest.update(str(file.relative_to(path)).encode())
-                with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
+                digest.update(str(file.relative_to(path)).encode() + bytes.fromhex(fingerprint(file)))
         return digest.hexdigest()
 
     def takes_part(self, name: str, protocol: Protocol, windows: WindowDataset) -> bool:

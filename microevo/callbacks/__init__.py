@@ -2,7 +2,7 @@
 
 from microevo.callbacks.forecasts import ForecastWriter, ValidationFilmstrip
 from microevo.callbacks.resume import SaveLast, SeedSteps
-from microevo.callbacks.run import SaveRun, free_path
+from microevo.callbacks.run import SaveRun
 from microevo.callbacks.table import LeadTable
 
 __all__ = [
@@ -12,5 +12,4 @@ __all__ = [
     "SaveRun",
     "SeedSteps",
     "ValidationFilmstrip",
-    "free_path",
 ]

@@ -8,9 +8,10 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from microevo import plot
-from microevo.callbacks.run import free_path, log_image
+from microevo.callbacks.run import log_image
 from microevo.data import Layout, TrajectoryStore
 from microevo.processes import Field
+from microevo.provenance import free_path
 
 
 class ForecastWriter(Callback):
@@ -129,6 +130,5 @@ class ValidationFilmstrip(Callback):
         truth, forecast = (frames[0, :, 0].float().cpu().numpy() for frames in (batch.future, forecast))
         title = f"{type(pl_module).__name__}, validation, step {trainer.global_step}"
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         figure = plot.filmstrip(truth, forecast, plot.spread_leads(horizon), title)
         log_image(trainer, "val/filmstrip", [plot.save(figure, folder / "validation.png")])

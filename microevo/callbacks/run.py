@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,17 +13,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from microevo.data.layout import versions
-
-
-def free_path(path: Path) -> Path:
-    """`path`, or `path` with the first number that is not taken: results are never overwritten."""
-    number = 2
-    candidate = path
-    while candidate.exists():
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return candidate
+from microevo.provenance import free_path, git_commit, versions, write_file
 
 
 class SaveRun(SaveConfigCallback):
@@ -44,8 +33,7 @@ class SaveRun(SaveConfigCallback):
         text = self.parser.dump(self.config, skip_none=False)
         name = getattr(stage, "value", stage)
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        free_path(folder / f"config-{name}.yaml").write_text(text)
+        write_file(free_path(folder / f"config-{name}.yaml"), text)
         about = {
             "command": shlex.join(["python", "-m", "microevo", *sys.argv[1:]]),
             "seed": self.config.get("seed_everything"),
@@ -54,24 +42,12 @@ class SaveRun(SaveConfigCallback):
             "versions": versions(),
             "devices": f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}",
         }
-        free_path(folder / f"run-{name}.json").write_text(json.dumps(about, indent=2) + "\n")
+        write_file(free_path(folder / f"run-{name}.json"), json.dumps(about, indent=2) + "\n")
         tree = yaml.safe_load(text)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 keep = {key: tree[key] for key in ("seed_everything", "model", "data") if key in tree}
                 logger.experiment.config.update(keep | about, allow_val_change=True)
-
-
-def git_commit() -> str | None:
-    """The commit of the folder that one runs from, with `-changed` if it holds more than that; None outside of git."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("-changed" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def log_image(trainer: Trainer, key: str, paths: Iterable[Path]) -> None:

@@ -10,8 +10,9 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from microevo import plot
-from microevo.callbacks.run import free_path, log_image
+from microevo.callbacks.run import log_image
 from microevo.models import Forecaster, Persistence
+from microevo.provenance import free_path, write_file
 
 ORDER = ["model", "metric", "trajectory", "start", "lead"]
 
@@ -58,10 +59,8 @@ class LeadTable(Callback):
         table = table.assign(process=getattr(trainer.datamodule, "process", ""))  # type: ignore[attr-defined]
         self.table = table[["process", "model", "seed", "metric", "trajectory", "start", "lead", "value"]]
         if self.write and trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            path = free_path(folder / "test.csv")
-            self.table.to_csv(path, index=False)
+            path = free_path(Path(trainer.default_root_dir) / "test.csv")
+            write_file(path, self.table.to_csv(index=False))
             picture = plot.save(plot.error_against_lead(self.table, "rmse"), path.with_suffix(".png"))
             log_image(trainer, "test/rmse against lead", [picture])
             print(f"wrote {path} and {picture}")

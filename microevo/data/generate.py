@@ -12,10 +12,11 @@ import torch
 from tqdm import tqdm
 
 from microevo.data.draw import Draw, Range
-from microevo.data.layout import SPLITS, Layout, versions
+from microevo.data.layout import SPLITS, Layout
 from microevo.data.store import TrajectoryStore
 from microevo.data.workers import Simulation, batches, simulate_batches
 from microevo.processes import Process, trajectory_generator
+from microevo.provenance import versions
 
 ALL = ":"  # trajectories; Python's slice
 

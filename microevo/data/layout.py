@@ -1,10 +1,8 @@
 """What a trajectory store holds besides its numbers, and the zarr layout in which it does."""
 
-import platform
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import zarr
 
 from microevo.processes import Field
+from microevo.provenance import versions
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -138,9 +137,3 @@ class Layout:
     @property
     def _space(self) -> tuple[str, ...]:
         return ("z", "y", "x")[-len(self.image_shape) :]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers of a simulation or a training."""
-    names = ("microevo", "torch", "lightning", "torchmetrics", "numpy", "zarr")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}

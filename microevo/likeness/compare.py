@@ -16,6 +16,7 @@ from microevo.likeness.characteristics import Characteristics, Crystals, Droplet
 from microevo.likeness.joined_windows import join_windows
 from microevo.likeness.picture import likeness_picture
 from microevo.likeness.table import Run, render, tabulate
+from microevo.provenance import write_file
 
 CHARACTERISTICS: dict[str, Characteristics] = {
     "RegularSolution": Droplets(),
@@ -98,9 +99,9 @@ def compare(
     ]
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([asdict(line) | {"verdict": line.verdict} for line in lines])
-    table.to_csv(folder / "likeness.csv", index=False)
+    write_file(folder / "likeness.csv", table.to_csv(index=False))
     text = render(lines, known)
-    (folder / "likeness.md").write_text(text, encoding="utf-8")
+    write_file(folder / "likeness.md", text)
     chosen = _chosen(runs, known)
     plot.save(
         likeness_picture(
