@@ -171,7 +171,7 @@ def test_constant_rate():
 
 
 def test_a_run_without_end_has_no_schedule():
-    with pytest.raises(ValueError, match=r"set trainer\.max_epochs or trainer\.max_steps"):
+    with pytest.raises(ValueError, match=r"set trainer\.max_epochs, trainer\.max_steps or trainer\.max_time"):
         trainer(max_epochs=-1).fit(tiny(), loader(windows()))
 
 

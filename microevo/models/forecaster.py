@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics import MetricCollection
@@ -17,6 +18,7 @@ from torchmetrics import MetricCollection
 from microevo.metrics import MAE, MSE, SSIM, LeadMetric, RelativeL2, squared_error, ssim
 from microevo.models.compatibility import plain, refuse_other_model
 from microevo.models.loss_check import LossCheck
+from microevo.models.schedule import TimedOneCycle
 
 TEST_LEADS = (1, 10, 50, 90, 190)
 
@@ -48,7 +50,8 @@ class Forecaster(LightningModule, ABC):
         horizon: Frames forecast in validation and test; on the command line it follows from the data.
         lr: Learning rate; with `onecycle` the largest one.
         weight_decay: Weight decay of AdamW.
-        schedule: `onecycle`: the rate rises and falls once over the whole run. `constant`: it stays at `lr`.
+        schedule: `onecycle`: the rate rises and falls once over the whole run, which `trainer.max_epochs` or
+            `trainer.max_steps` limits, or `trainer.max_time` alone. `constant`: it stays at `lr`.
         ssim_weight: Weight of `1 - SSIM` in the loss, beside the mean squared error.
         data_range: Span of the values of a field, for SSIM [field units].
         init_from: Checkpoint whose weights a new run starts from; everything else starts afresh.
@@ -132,19 +135,32 @@ class Forecaster(LightningModule, ABC):
         self.load_state_dict(checkpoint["state_dict"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, and the one-cycle schedule stepped at every batch."""
+        """AdamW, and the one-cycle schedule stepped at every batch.
+
+        Where `trainer.max_time` alone limits the run (`max_epochs` and `max_steps` are -1), the cycle follows the clock.
+        """
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if self.schedule == "constant":
             return optimizer
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
+        timer = next((callback for callback in self.trainer.callbacks if isinstance(callback, Timer)), None)
+        cycle: torch.optim.lr_scheduler.OneCycleLR
+        if timer is not None and self.trainer.estimated_stepping_batches == math.inf:
+            cycle = TimedOneCycle(optimizer, self.lr, lambda: self._elapsed(timer))
+        else:
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def _elapsed(self, timer: Timer) -> float:
+        """Share of `trainer.max_time` that has passed, the same on all processes: their weights must stay equal."""
+        elapsed, remaining = timer.time_elapsed(), timer.time_remaining() or 0.0
+        return self.trainer.strategy.broadcast(elapsed / max(elapsed + remaining, 1e-9))
 
     def planned_steps(self) -> int:
         """Optimiser steps in the whole run, those before a resume included."""
         steps = self.trainer.estimated_stepping_batches
         if not 0 < steps < math.inf:
             raise ValueError(
-                "A schedule over the whole run needs its length: set trainer.max_epochs or trainer.max_steps."
+                "A schedule over the whole run needs its length: set trainer.max_epochs, trainer.max_steps or trainer.max_time."
             )
         return int(steps)
 
