@@ -9,6 +9,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 
+from microevo.data.resident import ResidentLoader
 from microevo.data.shuffle import Shuffle, ShuffledLoader
 from microevo.data.store import TrajectoryStore
 from microevo.data.windows import Window, WindowDataset
@@ -30,7 +31,8 @@ class TrajectoryDataModule(LightningDataModule):
         eval_batch_size: Windows in a validation, test or prediction batch (per process); null takes `batch_size`.
         symmetries: Random transformations of the training windows, any of shift, flip and rotate; [] for none.
             The store says which its physics allows, and others are refused.
-        cache: Whether to hold the trajectories in memory: `auto` does it below `cache_limit`.
+        cache: Whether to hold the trajectories in memory: `auto` does it below `cache_limit`; `device` holds those of
+            the training on the device that trains, where their windows are cut and transformed too.
         cache_limit: Size up to which `auto` reads the trajectories into memory [GB].
         num_workers: Loader processes; with cached or memory-mapped data 0 is the fastest.
         predict_split: The split that `predict` forecasts.
@@ -49,7 +51,7 @@ class TrajectoryDataModule(LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int | None = None,
         symmetries: list[Literal["shift", "flip", "rotate"]] = [],  # noqa: B006
-        cache: Literal["auto", "yes", "no"] = "auto",
+        cache: Literal["auto", "yes", "no", "device"] = "auto",
         cache_limit: float = 4.0,
         num_workers: int = 0,
         predict_split: Literal["train", "val", "test"] = "test",
@@ -96,13 +98,16 @@ class TrajectoryDataModule(LightningDataModule):
                 store, self.predict_split, self.horizon, self._eval_stride(store), []
             )
 
-    def train_dataloader(self) -> DataLoader[Window]:
+    def train_dataloader(self) -> DataLoader[Window] | ResidentLoader:
         """Shuffled training windows; a last, smaller batch is left out where there are several."""
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning's seed_everything leaves it
         sampler = Shuffle(self.datasets["train"], processes=processes, rank=rank, seed=seed)
         epoch, batches = self._seen
         sampler.skip(epoch, batches * self.batch_size)
+        if self.cache == "device":
+            device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+            return ResidentLoader(self.datasets["train"], sampler, self.batch_size, device)
         return ShuffledLoader(
             self.datasets["train"],
             self.batch_size,
@@ -172,7 +177,7 @@ class TrajectoryDataModule(LightningDataModule):
                 "choosing a model on test data is no validation"
             )
         size = 4e-9 * len(trajectories) * len(self.fields) * store.frames * store.image_shape[0] * store.image_shape[1]
-        preload = self.cache == "yes" or (self.cache == "auto" and size <= self.cache_limit)
+        preload = self.cache in ("yes", "device") or (self.cache == "auto" and size <= self.cache_limit)
         return WindowDataset(
             store,
             trajectories,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -103,8 +103,8 @@ class WindowDataset(Dataset[Window]):
 
 
 def transform(
-    frames: Float[Tensor, "T C H W"], symmetries: Sequence[str], generator: torch.Generator | None = None
-) -> Float[Tensor, "T C H W"]:
+    frames: Shaped[Tensor, "T C H W"], symmetries: Sequence[str], generator: torch.Generator | None = None
+) -> Shaped[Tensor, "T C H W"]:
     """Apply one random transformation, the same to all frames, drawn from `generator` or torch's global one."""
     height, width = frames.shape[-2:]
     if "shift" in symmetries:
