@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from microevo.cli import main
-from microevo.data import Layout, TrajectoryStore, generate
+from microevo.data import StoreSchema, TrajectoryStore, generate
 from microevo.processes import Field, Grid, SpinodalDecomposition
 
 pytest_plugins = ["figures"]
@@ -72,7 +72,7 @@ def make_store(tmp_path: Path) -> Callable[..., TrajectoryStore]:
         if values is None:
             drawn = [generator.random((frames, len(fields), *shape), dtype=np.float32) for _ in splits]
             values = np.stack(drawn)
-        layout = Layout(
+        layout = StoreSchema(
             fields=tuple(Field(field, field, "1") for field in fields),
             frames=values.shape[1],
             image_shape=values.shape[3:],

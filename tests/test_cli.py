@@ -237,8 +237,8 @@ def test_commands_without_their_inputs_say_what_is_needed(cli):
     ("args", "words"),
     [
         (["--data.init_args.store=nope.zarr"], ["no trajectory store at nope.zarr", "microevo simulate"]),
-        (["--data.init_args.store=."], [". is no trajectory store"]),
-        (["--data.init_args.store=tiny.yaml"], ["tiny.yaml is no trajectory store"]),
+        (["--data.init_args.store=."], [". is not a trajectory store"]),
+        (["--data.init_args.store=tiny.yaml"], ["tiny.yaml is not a trajectory store"]),
         (["--data.init_args.horizon=50"], ["4 + 50 = 54 frames", "has 24", "lower n_future or horizon"]),
         (["--data.init_args.n_future=50"], ["4 + 50 = 54 frames", "has 24", "lower n_future or horizon"]),
         (["--data.init_args.fields=[d]"], ["has the fields c, not d"]),

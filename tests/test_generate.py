@@ -15,7 +15,7 @@ import yaml
 import zarr
 
 from microevo.cli import main
-from microevo.data import Layout, Range, TrajectoryStore, generate
+from microevo.data import Range, StoreSchema, TrajectoryStore, generate
 from microevo.processes import Grid, Process, SpinodalDecomposition
 
 SPLITS = {"train": 3, "val": 1, "test": 1}
@@ -257,14 +257,14 @@ def test_a_part_is_finished_by_the_call_without_a_range(tmp_path):
 
 def _beaten(monkeypatch, rival):
     """Another process makes the store while this one is about to."""
-    write = Layout.write
+    write = StoreSchema.write
 
     def slow(layout, path):
         write(layout, path)
-        monkeypatch.setattr(Layout, "write", write)
+        monkeypatch.setattr(StoreSchema, "write", write)
         rival()
 
-    monkeypatch.setattr(Layout, "write", slow)
+    monkeypatch.setattr(StoreSchema, "write", slow)
 
 
 def test_jobs_that_start_at_the_same_moment_share_one_store(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from microevo import plot
 from microevo.callbacks.run import log_image
-from microevo.data import Layout, TrajectoryStore
+from microevo.data import StoreSchema, TrajectoryStore
 from microevo.processes import Field
 from microevo.provenance import free_path
 
@@ -40,7 +40,7 @@ class ForecastWriter(Callback):
             starts = np.array([start for _, start in self._windows])
             TrajectoryStore.create(
                 path,
-                Layout(
+                StoreSchema(
                     fields=tuple(
                         Field(f"{name}_{kind}", f"{kind} of {name}", "1")
                         for kind in ("forecast", "truth")

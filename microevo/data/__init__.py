@@ -4,13 +4,13 @@ from microevo.data.datamodule import TrajectoryDataModule
 from microevo.data.draw import Range
 from microevo.data.generate import generate
 from microevo.data.imports import import_frames
-from microevo.data.layout import Layout
+from microevo.data.schema import StoreSchema
 from microevo.data.store import TrajectoryStore
 from microevo.data.windows import Window, WindowDataset
 
 __all__ = [
-    "Layout",
     "Range",
+    "StoreSchema",
     "TrajectoryDataModule",
     "TrajectoryStore",
     "Window",

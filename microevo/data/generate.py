@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from microevo.data.draw import Draw, Range
-from microevo.data.layout import SPLITS, Layout
+from microevo.data.schema import SPLITS, StoreSchema
 from microevo.data.store import TrajectoryStore
 from microevo.data.workers import Simulation, batches, simulate_batches
 from microevo.processes import Process, trajectory_generator
@@ -84,7 +84,7 @@ def generate(
     drawing = Draw(ranges=dict(draw or {}), share=drawn_share, redraw=redraw)
     names = [name for name in SPLITS for _ in range(splits.get(name, 0))]
     values = drawing.values(process, seed, len(names))
-    layout = Layout(
+    layout = StoreSchema(
         fields=process.fields,
         frames=frames,
         image_shape=process.grid.image_shape,
@@ -152,7 +152,7 @@ def _asked(trajectories: str, count: int) -> range:
     return asked
 
 
-def _open_or_create(path: Path, layout: Layout, overwrite: bool) -> TrajectoryStore:
+def _open_or_create(path: Path, layout: StoreSchema, overwrite: bool) -> TrajectoryStore:
     if not path.exists():
         try:
             return TrajectoryStore.create(path, layout)
@@ -176,7 +176,7 @@ def _open_or_create(path: Path, layout: Layout, overwrite: bool) -> TrajectorySt
     return store
 
 
-def _is_beginning(path: Path, layout: Layout) -> bool:
+def _is_beginning(path: Path, layout: StoreSchema) -> bool:
     """Whether going on gives the very store that a new start would give."""
     try:
         store = TrajectoryStore.open(path, unfinished=True)
@@ -185,7 +185,7 @@ def _is_beginning(path: Path, layout: Layout) -> bool:
     return not (store.attributes["complete"] or _difference(store, layout) or _changed_versions(store))
 
 
-def _difference(store: TrajectoryStore, layout: Layout) -> str:
+def _difference(store: TrajectoryStore, layout: StoreSchema) -> str:
     """The first setting in which the store differs from what is asked for, in words."""
     there, asked = _flatten(store.attributes["recipe"]), _flatten(layout.recipe)
     for key in sorted(there.keys() | asked.keys()):

@@ -6,24 +6,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microevo.data.shuffle import Shuffle
+from microevo.data.samplers import ShuffledSampler
 from microevo.data.windows import Window, WindowDataset, transform
 
 
 class ResidentLoader:
     """Batches of training windows from trajectories that are held on a device.
 
-    A batch equals the one that a `DataLoader` would collate from the same windows, transformations included, but only
-    its indices travel to the device: a GPU that trains on hundreds of windows per second does not wait for the host.
+    A batch equals the one that a `DataLoader` would collate from the same windows, including their transformations.
+    Only its indices are copied to the device, so that a GPU that trains on hundreds of windows per second does not wait
+    for the host.
 
     Args:
         windows: Windows whose trajectories are in memory (`preload`).
-        sampler: Order of the windows, each with the seed of its random transformation.
+        sampler: Gives the order of the windows, and the seed of the random transformation of each.
         batch_size: Windows in a batch.
-        device: Where the frames are kept and the batches are made.
+        device: Device on which the frames are kept and the batches are made.
     """
 
-    def __init__(self, windows: WindowDataset, sampler: Shuffle, batch_size: int, device: torch.device) -> None:
+    def __init__(self, windows: WindowDataset, sampler: ShuffledSampler, batch_size: int, device: torch.device) -> None:
         assert windows.memory is not None
         self.windows, self.sampler, self.batch_size, self.device = windows, sampler, batch_size, device
         self._row = {trajectory: row for row, trajectory in enumerate(windows.memory)}
@@ -31,7 +32,7 @@ class ResidentLoader:
         self._frames = frames.to(device)
 
     def __len__(self) -> int:
-        """Number of batches; a last, smaller one is left out where there are several."""
+        """Number of batches. An incomplete last batch is left out if there are other batches."""
         return max(1, len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[Window]:
@@ -57,7 +58,7 @@ class ResidentLoader:
         return Window(cut[:, :n_past], cut[:, n_past:], self._moved(trajectory), self._moved(start))
 
     def _pixels(self, seed: int) -> Tensor:
-        """Where each pixel of a transformed frame comes from: the transformation of the pixels' own numbers."""
+        """Index of the pixel that each pixel of a transformed frame comes from."""
         height, width = self._frames.shape[-2:]
         numbers = torch.arange(height * width).view(1, 1, height, width)
         return transform(numbers, self.windows.symmetries, torch.Generator().manual_seed(seed)).flatten()

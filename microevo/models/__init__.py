@@ -1,4 +1,4 @@
-"""Forecasters: each turns past frames into any number of future ones."""
+"""Forecasters: models that continue a sequence of past frames by any number of future frames."""
 
 from microevo.models.convlstm import ConvLSTM, ConvLSTMNet
 from microevo.models.fcn import FCN, SimVPNet, rollout

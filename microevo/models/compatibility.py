@@ -1,4 +1,4 @@
-"""What a checkpoint must hold to be loaded into a model, and what it may hold to be loaded safely."""
+"""Whether the weights of a checkpoint fit a model, and which types its settings may have."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,16 +8,16 @@ import numpy as np
 from lightning.pytorch import LightningModule
 
 
-def refuse_other_model(model: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-    """Check that the weights in `checkpoint` are those of a model like `model`.
+def check_same_model(model: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+    """Check that the weights in `checkpoint` fit `model`.
 
     Raises:
-        ValueError: If the classes differ, or a weight is missing, unknown or of another shape.
+        ValueError: The classes differ, or a weight is missing, unknown or of another shape.
     """
     ours, theirs = type(model).__name__, checkpoint.get("microevo_model")
     if ours != theirs:
         raise ValueError(
-            f"The checkpoint holds {theirs or 'no microevo model'}, but the model is {ours}; give a "
+            f"The checkpoint holds {theirs or 'the model of another package'}, but the model is {ours}; give a "
             f"checkpoint of {ours} or choose the other model."
         )
     stored = {name: tuple(weight.shape) for name, weight in checkpoint["state_dict"].items()}
@@ -39,7 +39,7 @@ def refuse_other_model(model: LightningModule, checkpoint: Mapping[str, Any]) ->
 
 
 def plain(value: Any) -> Any:
-    """A setting as built-in Python types, the only ones that `torch.load(weights_only=True)` accepts."""
+    """A setting in built-in Python types, which are all that `torch.load(weights_only=True)` accepts."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):

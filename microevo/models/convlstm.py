@@ -1,4 +1,4 @@
-"""ConvLSTM: an LSTM whose products are convolutions."""
+"""ConvLSTM: an LSTM whose matrix products are replaced by convolutions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,15 @@ CellState = tuple[Float[Tensor, "B _ h w"], Float[Tensor, "B _ h w"]]  # hidden 
 
 
 class ConvLSTMCell(nn.Module):
-    """One layer: gates from the input and the hidden state, no bias and no peepholes."""
+    """One layer, without biases and without peephole connections.
+
+    With `*` a convolution and `.` a product pixel by pixel:
+
+    i, f, o = sigmoid(W_x * x + W_h * h)      input, forget and output gate
+    g       = tanh(W_x * x + W_h * h)         candidate
+    c'      = f . c + i . g                   cell state
+    h'      = o . tanh(c')                    hidden state
+    """
 
     def __init__(self, c_in: int, hidden: int, filter_size: int):
         super().__init__()
@@ -29,17 +37,20 @@ class ConvLSTMCell(nn.Module):
 
 
 class ConvLSTMNet(RecurrentNet):
-    """Stacked ConvLSTM cells and a 1x1 readout.
+    """Stacked ConvLSTM cells and a 1x1 readout convolution.
 
-    Shi et al., "Convolutional LSTM Network", arXiv 1506.04214, in the form of OpenSTL, with the output gate
-    acting on `tanh(c)`. (OpenSTL v0.3.0, and the code published with arXiv 2602.19915, take the gate `g` in
-    its place, which leaves the cell state without effect.) OpenSTL's cells also hold two convolutions that
-    are never used; they are not made here.
+    Shi et al., "Convolutional LSTM Network", arXiv 1506.04214, in the form of OpenSTL, where the output gate
+    multiplies `tanh(c)`. (OpenSTL v0.3.0 and the code published with arXiv 2602.19915 use the candidate `g` in
+    place of `tanh(c)`, so that the cell state has no effect.) OpenSTL's cells also contain two convolutions that
+    are never used, which are left out here.
 
     Args:
-        channels: Channels of a frame.
-        hidden: Features of each layer.
-        filter_size: Side of the convolution kernels; odd.
+        channels: Number of channels of a frame.
+        hidden: Number of features of each layer.
+        filter_size: Side of the convolution kernels, an odd number [pixels].
+
+    Raises:
+        ValueError: There is no layer, a layer has no features, or `filter_size` is even.
     """
 
     def __init__(self, channels: int, hidden: Sequence[int] = (128, 128, 128, 128), filter_size: int = 5):
@@ -57,7 +68,7 @@ class ConvLSTMNet(RecurrentNet):
     def forward(
         self, frame: Float[Tensor, "B C h w"], state: list[CellState] | None
     ) -> tuple[Float[Tensor, "B C h w"], list[CellState]]:
-        """Predict the frame after `frame`; the state holds `(h, c)` for each layer."""
+        """Predict the frame after `frame`. The state holds `(h, c)` for each layer."""
         if state is None:
             batch, _, height, width = frame.shape
             zeros = [frame.new_zeros(batch, n, height, width) for n in self.hidden]
@@ -70,11 +81,11 @@ class ConvLSTMNet(RecurrentNet):
 
 
 class ConvLSTM(RecurrentForecaster):
-    """Forecasts with a `ConvLSTMNet`. Height and width must be divisible by `patch_size`.
+    """Forecasts with a `ConvLSTMNet`. Height and width of the frames must be divisible by `patch_size`.
 
     Args:
-        hidden: Features of each layer.
-        filter_size: Side of the convolution kernels; odd.
+        hidden: Number of features of each layer.
+        filter_size: Side of the convolution kernels, an odd number [pixels].
         kwargs: Settings of every recurrent forecaster, see `RecurrentForecaster`.
     """
 

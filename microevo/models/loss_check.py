@@ -1,4 +1,4 @@
-"""LossCheck: notices a loss that is not finite without making the host wait for the device."""
+"""LossCheck: detects a loss that became NaN or Inf, without making the host wait for the device."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 class LossCheck(NamedTuple):
-    """The answer to "was the loss of this step finite?", to be read one step later.
+    """Whether the loss of a step was finite, to be read one step later.
 
-    Reading a loss at once would stop the host until the device has caught up, at every step. Here the answer
-    is copied in the background, and when it is asked for it has long arrived.
+    Reading a loss at once would make the host wait for the device at every step. Instead the result is copied in
+    the background, and has arrived by the time it is read.
 
     Attributes:
         step: Optimiser step.
         trajectories: Trajectories in the batch of this process.
         finite: Whether the loss was finite, for each process.
-        copied: What to wait for before `finite` may be read.
+        copied: Event to wait for before `finite` may be read; None if there is no need to wait.
     """
 
     step: int
@@ -27,7 +27,7 @@ class LossCheck(NamedTuple):
 
     @classmethod
     def start(cls, step: int, trajectories: Int[Tensor, " B"], finite: Bool[Tensor, " processes"]) -> "LossCheck":
-        """Ask, and begin to copy the answer."""
+        """Begin to copy `finite` to the host."""
         if not finite.is_cuda:
             return cls(step, trajectories, finite, None)
         host = finite.to("cpu", non_blocking=True)
@@ -36,10 +36,13 @@ class LossCheck(NamedTuple):
         return cls(step, trajectories, host, copied)
 
     def finish(self, rank: int) -> None:
-        """Read the answer.
+        """Read the result.
+
+        Args:
+            rank: Index of this process.
 
         Raises:
-            ValueError: If the loss was not finite on any process.
+            ValueError: The loss of at least one process was not finite.
         """
         if self.copied is not None:
             self.copied.synchronize()

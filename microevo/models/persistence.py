@@ -1,4 +1,4 @@
-"""Persistence: tomorrow is like today, the floor of every table."""
+"""Persistence: the baseline forecast, in which nothing changes any more."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from microevo.models.forecaster import Forecaster
 
 
 class Persistence(Forecaster):
-    """Repeats the last past frame; any height and width. It has no parameters and cannot be trained."""
+    """Repeats the last past frame. It takes frames of any size, has no parameters and cannot be trained."""
 
     any_past: ClassVar[bool] = True
 
@@ -19,6 +19,6 @@ class Persistence(Forecaster):
         return repeat(past[:, -1], "B C H W -> B T C H W", T=horizon)
 
     def setup(self, stage: str) -> None:
-        """Refuse training."""
+        """Check that the model is not to be trained."""
         if stage == "fit":
-            raise ValueError("Persistence has no parameters, so there is nothing to train; run test in place of fit.")
+            raise ValueError("Persistence has no parameters, so there is nothing to train; run test instead of fit.")

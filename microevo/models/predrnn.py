@@ -1,4 +1,4 @@
-"""PredRNN: a recurrent network with a second memory that climbs through its layers."""
+"""PredRNN: a recurrent network with a second memory, which is passed from layer to layer."""
 
 from typing import Any
 
@@ -13,7 +13,19 @@ FORGET_BIAS = 1.0
 
 
 class SpatiotemporalLSTMCell(nn.Module):
-    """One layer: the cell state `c` stays in it, the memory `m` passes through. No convolution has a bias."""
+    """One layer, without biases. The cell state `c` stays in the layer, the memory `m` is passed to the next layer.
+
+    With `*` a convolution, `.` a product pixel by pixel and `b` the forget bias:
+
+        i, g   = sigmoid(W * x + W * h), tanh(W * x + W * h)
+        f      = sigmoid(W * x + W * h + b)
+        c'     = f . c + i . g
+        i', g' = sigmoid(W * x + W * m), tanh(W * x + W * m)
+        f'     = sigmoid(W * x + W * m + b)
+        m'     = f' . m + i' . g'
+        o      = sigmoid(W * x + W * h + W * [c', m'])
+        h'     = o . tanh(W_1x1 * [c', m'])
+    """
 
     def __init__(self, c_in: int, hidden: int, filter_size: int):
         super().__init__()
@@ -39,16 +51,19 @@ class SpatiotemporalLSTMCell(nn.Module):
 
 
 class PredRNNNet(RecurrentNet):
-    """Stacked spatiotemporal LSTM cells and a 1x1 readout.
+    """Stacked spatiotemporal LSTM cells and a 1x1 readout convolution.
 
     The memory of the last layer at one frame enters the first layer at the next frame. Wang et al., "PredRNN:
     Recurrent Neural Networks for Predictive Learning using Spatiotemporal LSTMs", NeurIPS 2017.
 
     Args:
-        channels: Channels of a frame.
-        hidden: Features of each layer; the same for all, since the memory runs through them.
+        channels: Number of channels of a frame.
+        hidden: Number of features of each layer. It is the same for all layers, since they share the memory.
         layers: Number of layers.
-        filter_size: Side of the convolution kernels; odd.
+        filter_size: Side of the convolution kernels, an odd number [pixels].
+
+    Raises:
+        ValueError: `hidden` or `layers` is below 1, or `filter_size` is even.
     """
 
     def __init__(self, channels: int, hidden: int = 128, layers: int = 4, filter_size: int = 5):
@@ -66,7 +81,7 @@ class PredRNNNet(RecurrentNet):
     def forward(
         self, frame: Float[Tensor, "B C h w"], state: tuple[list[tuple[Features, Features]], Features] | None
     ) -> tuple[Float[Tensor, "B C h w"], tuple[list[tuple[Features, Features]], Features]]:
-        """Predict the frame after `frame`; the state holds `(h, c)` for each layer, and the memory."""
+        """Predict the frame after `frame`. The state holds `(h, c)` for each layer, and the memory."""
         if state is None:
             batch, _, height, width = frame.shape
             zero = frame.new_zeros(batch, self.hidden, height, width)
@@ -80,12 +95,12 @@ class PredRNNNet(RecurrentNet):
 
 
 class PredRNN(RecurrentForecaster):
-    """Forecasts with a `PredRNNNet`. Height and width must be divisible by `patch_size`.
+    """Forecasts with a `PredRNNNet`. Height and width of the frames must be divisible by `patch_size`.
 
     Args:
-        hidden: Features of each layer.
+        hidden: Number of features of each layer.
         layers: Number of layers.
-        filter_size: Side of the convolution kernels; odd.
+        filter_size: Side of the convolution kernels, an odd number [pixels].
         kwargs: Settings of every recurrent forecaster, see `RecurrentForecaster`.
     """
 

@@ -17,11 +17,11 @@ import pytest
 import xarray
 import zarr
 
-from microevo.data import Layout, TrajectoryStore
+from microevo.data import StoreSchema, TrajectoryStore
 from microevo.processes import Field
 
 
-def layout(**settings):
+def schema(**settings):
     defaults = {
         "fields": (Field("c", "composition", "1"),),
         "frames": 6,
@@ -31,7 +31,7 @@ def layout(**settings):
         "recipe": {"seed": 3},
         "command": "python -m microevo simulate --config x.yaml",
     }
-    return Layout(**(defaults | settings))
+    return StoreSchema(**(defaults | settings))
 
 
 def frames(seed=0, fields=1, shape=(4, 5)):
@@ -39,7 +39,7 @@ def frames(seed=0, fields=1, shape=(4, 5)):
 
 
 def test_what_is_read_is_what_was_written(tmp_path):
-    store = TrajectoryStore.create(tmp_path / "a.zarr", layout(fields=(Field("c", "c", "1"), Field("mu", "mu", "J"))))
+    store = TrajectoryStore.create(tmp_path / "a.zarr", schema(fields=(Field("c", "c", "1"), Field("mu", "mu", "J"))))
     written = [frames(i, fields=2) for i in range(3)]
     for i, values in enumerate(written):
         store.write(i, values)
@@ -100,7 +100,7 @@ def test_the_fingerprint_tells_data_apart(make_store):
 
 
 def test_an_unfinished_store_is_refused_with_the_way_to_finish_it(tmp_path):
-    store = TrajectoryStore.create(tmp_path / "a.zarr", layout())
+    store = TrajectoryStore.create(tmp_path / "a.zarr", schema())
     store.write(1, frames())
     with pytest.raises(ValueError, match=r"unfinished \(1 of 3 trajectories\).*simulate --config x.yaml"):
         TrajectoryStore.open(tmp_path / "a.zarr")
@@ -114,30 +114,30 @@ def test_an_unfinished_store_is_refused_with_the_way_to_finish_it(tmp_path):
 def test_a_store_is_overwritten_only_when_asked(make_store):
     store = make_store()
     with pytest.raises(FileExistsError, match="--overwrite"):
-        TrajectoryStore.create(store.path, layout())
+        TrajectoryStore.create(store.path, schema())
     np.testing.assert_array_equal(TrajectoryStore.open(store.path).read(0), store.read(0))
-    TrajectoryStore.create(store.path, layout(), overwrite=True)
+    TrajectoryStore.create(store.path, schema(), overwrite=True)
     assert TrajectoryStore.open(store.path, unfinished=True).missing() == [0, 1, 2]
 
 
 def test_of_two_that_make_a_store_at_the_same_moment_the_slower_gives_way(tmp_path, monkeypatch):
-    write = Layout.write
+    write = StoreSchema.write
 
-    def slow(layout, path):
-        write(layout, path)
-        monkeypatch.setattr(Layout, "write", write)
-        TrajectoryStore.create(tmp_path / "a.zarr", layout).write(1, frames())
+    def slow(schema, path):
+        write(schema, path)
+        monkeypatch.setattr(StoreSchema, "write", write)
+        TrajectoryStore.create(tmp_path / "a.zarr", schema).write(1, frames())
 
-    monkeypatch.setattr(Layout, "write", slow)
+    monkeypatch.setattr(StoreSchema, "write", slow)
     with pytest.raises(FileExistsError, match="just been made by another process"):
-        TrajectoryStore.create(tmp_path / "a.zarr", layout())
+        TrajectoryStore.create(tmp_path / "a.zarr", schema())
     assert TrajectoryStore.open(tmp_path / "a.zarr", unfinished=True).missing() == [0, 2]
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
 
 def test_a_writer_whose_work_another_has_done_and_finished_goes_on(tmp_path, monkeypatch):
     """The other one takes the half-written file for litter of a killed process."""
-    slow = TrajectoryStore.create(tmp_path / "a.zarr", layout())
+    slow = TrajectoryStore.create(tmp_path / "a.zarr", schema())
     fast = TrajectoryStore.open(tmp_path / "a.zarr", unfinished=True)
     for i in range(3):
         slow.write(i, frames(i))
@@ -161,7 +161,7 @@ def test_a_writer_whose_work_another_has_done_and_finished_goes_on(tmp_path, mon
 
 
 def test_what_a_killed_process_left_is_swept_when_the_store_is_finished(tmp_path):
-    store = TrajectoryStore.create(tmp_path / "a.zarr", layout())
+    store = TrajectoryStore.create(tmp_path / "a.zarr", schema())
     for i in range(3):
         store.write(i, frames(i))
     for leftover in ("c/c/1/0/0/0.123abc.partial", "zarr.123abc.partial"):
@@ -182,11 +182,11 @@ def test_finished_stores_open_with_one_file_and_without_a_warning(make_store):
     assert {"c", "T", "split", "time", "x", "y"} == set(metadata)
 
 
-def test_overwrite_never_removes_what_is_no_store(tmp_path):
+def test_overwrite_never_removes_what_is_not_a_store(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").write_text("years of work")
     with pytest.raises(FileExistsError, match="choose another path"):
-        TrajectoryStore.create(tmp_path / "thesis", layout(), overwrite=True)
+        TrajectoryStore.create(tmp_path / "thesis", schema(), overwrite=True)
     assert (tmp_path / "thesis" / "chapter").read_text() == "years of work"
 
 
@@ -198,17 +198,17 @@ def test_overwrite_never_removes_what_is_no_store(tmp_path):
     ],
 )
 def test_bad_trajectories_are_refused(tmp_path, values, message):
-    store = TrajectoryStore.create(tmp_path / "a.zarr", layout())
+    store = TrajectoryStore.create(tmp_path / "a.zarr", schema())
     with pytest.raises(ValueError, match=message):
         store.write(0, values)
     assert store.missing() == [0, 1, 2]
 
 
-def test_what_is_no_store_is_refused(tmp_path):
+def test_what_is_not_a_store_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="make it with"):
         TrajectoryStore.open(tmp_path / "absent.zarr")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ValueError, match="no trajectory store"):
+    with pytest.raises(ValueError, match="is not a trajectory store"):
         TrajectoryStore.open(tmp_path / "folder")
     zarr.create_group(tmp_path / "newer.zarr").attrs.update({"microevo_schema": 99})
     with pytest.raises(ValueError, match="update microevo"):
@@ -217,12 +217,12 @@ def test_what_is_no_store_is_refused(tmp_path):
 
 def test_too_little_room_is_told_before_anything_is_written(tmp_path):
     with pytest.raises(OSError, match="ask for fewer trajectories"):
-        TrajectoryStore.create(tmp_path / "a.zarr", layout(frames=10**13))
+        TrajectoryStore.create(tmp_path / "a.zarr", schema(frames=10**13))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_runs_full_leaves_whole_trajectories(tmp_path):
-    store = TrajectoryStore.create(tmp_path / "a.zarr", layout(image_shape=(64, 64)))
+    store = TrajectoryStore.create(tmp_path / "a.zarr", schema(image_shape=(64, 64)))
     store.write(0, frames(shape=(64, 64)))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -257,7 +257,7 @@ def test_kill_leaves_whole_trajectories_or_nothing(tmp_path):
         """
     )
     path = tmp_path / "a.zarr"
-    store = TrajectoryStore.create(path, layout(image_shape=(64, 64), splits=("train",) * 400))
+    store = TrajectoryStore.create(path, schema(image_shape=(64, 64), splits=("train",) * 400))
     written = 0
     with subprocess.Popen(
         [sys.executable, "-c", script, str(path)],
@@ -299,4 +299,4 @@ def test_a_read_only_store_is_readable(make_store):
 
 def test_unknown_splits_are_refused():
     with pytest.raises(ValueError, match="splits are train, val, test, but trian was given"):
-        layout(splits=("trian",))
+        schema(splits=("trian",))

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from microevo.models import ConvLSTM, ConvLSTMNet, PredRNN, PredRNNNet, RecurrentForecaster, SimVPNet, rollout
 from microevo.models.recurrent import from_patches, to_patches
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden files are not at ../shared/golden")
 
 

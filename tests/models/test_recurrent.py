@@ -121,7 +121,7 @@ def test_networks_go_step_by_step(net: ConvLSTMNet | PredRNNNet):
     ("cls", "settings", "message"),
     [
         (ConvLSTM, {"patch_size": 0}, "patch_size must be at least 1"),
-        (ConvLSTM, {"sampling_until": 1.5}, "sampling_until is a part of the run"),
+        (ConvLSTM, {"sampling_until": 1.5}, "sampling_until is a fraction of the run"),
         (ConvLSTM, {"sampling_steps": -1}, "sampling_steps must not be negative"),
         (ConvLSTM, {"hidden": []}, "at least one layer"),
         (ConvLSTM, {"filter_size": 4}, "filter_size must be odd"),

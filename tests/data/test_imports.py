@@ -12,7 +12,7 @@ import xarray as xr
 from microevo.data.imports import import_frames
 from microevo.data.store import TrajectoryStore
 
-REAL = Path(__file__).parents[2] / "shared" / "real"
+REAL = Path(__file__).parents[3] / "shared" / "real"
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ def test_damaged_and_foreign_files(tmp_path: Path, place: Path, frames: np.ndarr
 def test_inputs_that_are_none(tmp_path: Path, place: Path, frames: np.ndarray) -> None:
     refused(tmp_path / "absent.npy", place, r"nothing to import at .*absent.npy", FileNotFoundError)
     (tmp_path / "movie.gif").touch()
-    refused(tmp_path / "movie.gif", place, r"no known format; give a .npy")
+    refused(tmp_path / "movie.gif", place, r"does not have a known format; give a .npy")
     (tmp_path / "nothing").mkdir()
     refused(tmp_path / "nothing", place, r"holds neither numbered PNG or TIFF frames nor folders")
     np.savez(tmp_path / "two.npz", a=frames, b=frames)
@@ -417,7 +417,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, place: Path, frames: np.n
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"file/set.zarr cannot be written, .*choose another output"):
         import_frames(str(tmp_path / "set.npy"), str(tmp_path / "file" / "set.zarr"))
-    with pytest.raises(FileExistsError, match=r"is no store that may be replaced"):
+    with pytest.raises(FileExistsError, match=r"is not a store that may be replaced"):
         import_frames(str(tmp_path / "set.npy"), str(tmp_path / "file"), overwrite=True)
     assert (tmp_path / "file").read_bytes() == b""
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from microevo.data import TrajectoryDataModule
-from microevo.data.datamodule import UnpaddedSampler
+from microevo.data.samplers import EvaluationSampler
 
 
 def module(store, **settings):
@@ -94,7 +94,7 @@ def test_it_can_be_pickled(small_store):
 
 @pytest.mark.parametrize(("samples", "processes"), [(7, 2), (9, 2), (5, 3)])
 def test_the_sampler_deals_out_each_sample_once(samples, processes):
-    dealt = [list(UnpaddedSampler(range(samples), processes, rank)) for rank in range(processes)]
+    dealt = [list(EvaluationSampler(range(samples), processes, rank)) for rank in range(processes)]
     assert sorted(index for part in dealt for index in part) == list(range(samples))
 
 

@@ -1,4 +1,4 @@
-"""What a trajectory store holds besides its numbers, and the zarr layout in which it does."""
+"""StoreSchema: the metadata of a trajectory store, and how they are laid out in zarr."""
 
 import warnings
 from collections.abc import Mapping
@@ -17,27 +17,31 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
-    """What a store holds besides its numbers; all of it is written to the store's attributes.
+class StoreSchema:
+    """The metadata of a trajectory store: everything that it holds besides the values of its fields.
 
     Args:
-        fields: The saved fields, in the order of the axis `C`.
-        frames: Frames per trajectory, T.
-        image_shape: Pixels along (y, x).
+        fields: The stored fields, in the order of the axis `C`.
+        frames: Number of frames in each trajectory, T.
+        image_shape: Number of pixels along (y, x).
         splits: The split (train, val or test) of each trajectory.
-        process: Name of what evolves.
-        recipe: Everything needed to make the store again: for a simulation the process, its settings, the
-            seed; for an import the input and its options.
-        command: The shell command that made the store, and that finishes an interrupted one.
+        process: Name of the process that evolves.
+        recipe: The settings from which the store can be made again. For a simulation these are the process, its
+            parameters and the seed; for an import, the input and the options.
+        command: The shell command that made the store. Running it again completes an interrupted store.
         frame_interval: Time between frames [time_unit].
         first_frame: Time of the first frame [time_unit].
         spacing: Distance between pixels [length_unit].
-        boundary: `periodic`, `no-flux` or `unknown`.
-        symmetries: Transformations that turn a trajectory into another possible one: any of `shift`
+        boundary: Boundary condition: `periodic`, `no-flux` or `unknown`.
+        symmetries: Transformations that map a trajectory onto another possible trajectory: any of `shift`
             (periodic translation), `flip` and `rotate` (quarter turns).
-        per_trajectory: Further numbers known of each trajectory (seed, drawn parameters, window group).
+        per_trajectory: Further values known of each trajectory, such as its seed, its sampled parameters or the
+            group of windows that it belongs to.
         time_unit: Unit of time.
         length_unit: Unit of length.
+
+    Raises:
+        ValueError: A split has an unknown name, or there are no trajectories or no frames.
     """
 
     fields: tuple[Field, ...]
@@ -57,21 +61,21 @@ class Layout:
     length_unit: str = "l0"
 
     def __post_init__(self) -> None:
-        strangers = sorted(set(self.splits) - set(SPLITS))
-        if strangers:
-            raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(strangers)} was given")
+        unknown = sorted(set(self.splits) - set(SPLITS))
+        if unknown:
+            raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(unknown)} was given")
         if not self.splits:
-            raise ValueError("a store needs at least one trajectory; ask for some in `splits`")
+            raise ValueError("a store needs at least one trajectory; request some in `splits`")
         if self.frames < 1:
             raise ValueError(f"a trajectory needs at least one frame, but frames is {self.frames}")
 
     @property
     def bytes(self) -> int:
-        """Size of the numbers on disk."""
+        """Size of all fields on disk, in bytes."""
         return 4 * len(self.fields) * len(self.splits) * self.frames * int(np.prod(self.image_shape))
 
     def write(self, path: Path) -> None:
-        """Write everything of a store but the trajectories themselves."""
+        """Create the zarr group at `path`, with its metadata and empty arrays for the trajectories."""
         n = len(self.splits)
         group = zarr.create_group(store=path, zarr_format=3)
         per_trajectory = ["split", *self.per_trajectory]
@@ -82,13 +86,15 @@ class Layout:
                 chunks=(1, self.frames, *self.image_shape),
                 dtype="<f4",
                 compressors=None,  # zstd saves a tenth of a phase field and costs 50 times the reading time
-                fill_value=np.nan,  # a missing chunk must not read as a microstructure
+                fill_value=np.nan,  # a missing chunk must not be read as a microstructure
                 config={"write_empty_chunks": True},
                 dimension_names=("trajectory", "time", *self._space),
                 attributes={
                     "long_name": entry.long_name,
                     "units": entry.units,
-                    "coordinates": " ".join(per_trajectory),  # the CF convention; xarray makes them coordinates
+                    "coordinates": " ".join(
+                        per_trajectory
+                    ),  # the CF convention, by which xarray makes them coordinates
                 },
             )
 
@@ -131,8 +137,9 @@ class Layout:
             }
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is an extension of format 3
-            zarr.consolidate_metadata(path)  # arrays never change, and a reader opens one file instead of one per array
+            warnings.simplefilter("ignore")  # about consolidated metadata, an extension of format 3
+            # The arrays never change shape, and a reader then opens one file instead of one for each array.
+            zarr.consolidate_metadata(path)
 
     @property
     def _space(self) -> tuple[str, ...]:
