@@ -145,7 +145,8 @@ class Forecaster(LightningModule, ABC):
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if self.schedule == "constant":
             return optimizer
-        timer = next((callback for callback in self.trainer.callbacks if isinstance(callback, Timer)), None)
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
         cycle: torch.optim.lr_scheduler.OneCycleLR
         if timer is not None and self.trainer.estimated_stepping_batches == math.inf:
             cycle = TimedOneCycle(optimizer, self.lr, lambda: self._elapsed(timer))

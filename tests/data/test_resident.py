@@ -1,6 +1,7 @@
 """Windows cut on the training device equal those that a loader collates."""
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_batches_are_those_of_a_loader(make_store: Callable[..., TrajectoryStore
     settings = {"fields": ["b", "a"], "symmetries": symmetries}
     ours, theirs = (batches(store, cache, **settings) for cache in ("device", "yes"))
     assert [len(epoch) for epoch in ours] == [len(epoch) for epoch in theirs] == [3, 3]
-    for mine, other in zip(sum(ours, []), sum(theirs, []), strict=True):
+    for mine, other in zip(chain(*ours), chain(*theirs), strict=True):
         for name in mine._fields:
             assert torch.equal(getattr(mine, name), getattr(other, name)), name
     assert not torch.equal(ours[0][0].past, ours[1][0].past)
