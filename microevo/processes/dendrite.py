@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
+from microevo.processes.integrators.base import StepError, Stepper
+from microevo.processes.integrators.transforms import modes_of
 from microevo.processes.process import Field, Process
-from microevo.processes.stepper import StepError, Stepper
-from microevo.processes.transform import modes_of
 
 SAFETY = 0.5  # of the stability limits; nearer to them nothing looks broken, but a fifth of the solid is missing
 CELLS_PER_INTERFACE = 2.0  # of the 10-90 % width; the published parameters have 2.07

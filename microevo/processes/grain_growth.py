@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
+from microevo.processes.initial import random_voronoi
+from microevo.processes.integrators.base import Stepper
 from microevo.processes.process import Field, Process
-from microevo.processes.stepper import Stepper
-from microevo.processes.voronoi import random_voronoi
 
 CELLS_PER_BOUNDARY = 3.0  # of the 10-90 % width; below, the grid pins the boundaries
 # 10-90 % width of a flat boundary [sqrt(k)] against gamma; 2 sqrt(2) artanh(0.8) at 1.5, else of converged profiles.

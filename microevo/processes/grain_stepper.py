@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from microevo.processes import grain_kernel
+from microevo.processes.integrators.base import StepError, Stepper
+from microevo.processes.kernels import grain_growth as kernel
 from microevo.processes.shared_order import SharedOrder
-from microevo.processes.stepper import StepError, Stepper
 
 CHECK_EVERY = 6.0  # between two looks at the distances of grains [1/(L m)]; a boundary moves less than l meanwhile
 
@@ -120,11 +120,11 @@ class GrainStepper(Stepper):
             kind(dt * (2 * self.gamma - 1)),
             kind(2 * self.gamma * dt),
             kind(self.k * dt),
-            kind(grain_kernel.SMALLEST),
+            kind(kernel.SMALLEST),
         )
         if self.device.type == "cpu":
             spare = np.empty_like(order.eta)
-            euler = grain_kernel.euler_kernel(order.eta.shape[2], self.walls)
+            euler = kernel.euler_kernel(order.eta.shape[2], self.walls)
             euler(order.eta, spare, *coefficients, steps)
             order.eta = spare if steps % 2 else order.eta
         else:
@@ -152,7 +152,7 @@ def euler_torch(
     *,
     walls: bool = False,
 ) -> Float[Tensor, "H W Q"]:
-    """What `grain_kernel.euler_kernel` computes, as tensor operations for any device."""
+    """What `kernel.euler_kernel` computes, as tensor operations for any device."""
     for _ in range(steps):
         factor = c0 - c2 * eta.square().sum(dim=2, keepdim=True)
         north, south = _neighbours(eta, 0, walls)

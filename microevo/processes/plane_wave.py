@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
+from microevo.processes.integrators.base import Stepper
 from microevo.processes.process import Field, Process
-from microevo.processes.stepper import Stepper
 
 FRAMES_PER_PERIOD = 5.0  # with fewer the wave seems to stand, or to travel backwards
 

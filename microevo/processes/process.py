@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
-from microevo.processes.stepper import StepError, Stepper
+from microevo.processes.integrators.base import StepError, Stepper
 
 OWN = "microevo.processes"  # whose modules a store may name
 

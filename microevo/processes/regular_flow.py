@@ -76,17 +76,15 @@ class RegularFlow:
     # --------------------------------------------------------------- internals
 
     def _rate_compiled(self, c: Tensor, out: Tensor) -> None:
-        from microevo.processes import regular_kernel  # numba takes its time to import
+        from microevo.processes.kernels import regular_solution as kernel  # numba takes its time to import
 
         self._allocate(c)
         last = self.grid.shape[-1]
         rows = (len(c), -1, last)
-        regular_kernel.spread(
-            c.view(rows).numpy(), self.rows, self.columns, self.c.view(len(c), -1, last + 2 * GHOSTS).numpy()
-        )
+        kernel.spread(c.view(rows).numpy(), self.rows, self.columns, self.c.view(len(c), -1, last + 2 * GHOSTS).numpy())
         torch.logit(self.c, DILUTE, out=self.mu)
         c_and_mu = self.c.numpy(), self.mu.numpy()
-        regular_kernel.diverge(*c_and_mu, self.inside, self.strides, *self.factors, out.view(rows).numpy())
+        kernel.diverge(*c_and_mu, self.inside, self.strides, *self.factors, out.view(rows).numpy())
 
     def _fill(self, c: Tensor) -> None:
         """`c` with its ghosts, and `mu` less Omega where it has two neighbours on every side."""

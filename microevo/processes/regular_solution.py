@@ -13,10 +13,10 @@ from torch import Tensor
 
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
-from microevo.processes.prescribed import PrescribedBDF
+from microevo.processes.integrators.fixed_step import FixedStepBDF
+from microevo.processes.integrators.transforms import modes_of
 from microevo.processes.process import Field, Process
 from microevo.processes.regular_flow import DILUTE, RegularFlow
-from microevo.processes.transform import modes_of
 
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
 BOUNDS = (-0.01, 1.01)  # of c; a solution that leaves them is no longer one
@@ -206,7 +206,7 @@ class RegularSolution(Process):
             return None
         return replace(self, time_step=2 * self.longest_step)
 
-    def stepper(self) -> PrescribedBDF:
+    def stepper(self) -> FixedStepBDF:
         """Stabilised by half the diffusivity and a quarter of the largest mobility times kappa (half of it at first order)."""
         eigenvalues = modes_of(self.grid).second_differences()
         zero = torch.zeros((), dtype=torch.float64)
@@ -216,7 +216,7 @@ class RegularSolution(Process):
             self._flat(value).reshape(-1, *(1,) * (1 + k2.ndim)) for value in (self.kappa, self.diffusivity)
         )
         second = self.scheme == "accurate"
-        return PrescribedBDF(
+        return FixedStepBDF(
             grid=self.grid,
             rate=self._flow().rate,
             stabiliser=diffusivity * k2 * (1 / 2 + kappa * k4 * (1 / 4 if second else 1 / 8)),

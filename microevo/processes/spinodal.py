@@ -14,9 +14,9 @@ from torch import Tensor
 
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
+from microevo.processes.integrators.bdf2 import SpectralBDF2
+from microevo.processes.integrators.transforms import modes_of
 from microevo.processes.process import Field, Process
-from microevo.processes.spectral import SpectralBDF2
-from microevo.processes.transform import modes_of
 
 DOMAINS = 0.3  # deviation from the mean, in half gaps and root mean square, from which on the mixture has domains
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
@@ -132,7 +132,7 @@ class SpinodalDecomposition(Process):
         """That of `y`, the composition less the middle one, and its modes."""
         slopes = _squared_slope(self.grid).to(modes)
         if y.is_cpu:
-            from microevo.processes.spectral_kernel import double_well_energy  # numba takes its time to import
+            from microevo.processes.kernels.spinodal import double_well_energy  # numba takes its time to import
 
             fields = (values.reshape(len(values), -1, values.shape[-1]).numpy() for values in (y, modes))
             sums = torch.empty(len(y), 2, dtype=torch.float64)
@@ -169,7 +169,7 @@ class SpinodalDecomposition(Process):
 
     def stepper(self) -> SpectralBDF2:
         """Stabilised BDF2, most accurate for the waves that grow fastest."""
-        from microevo.processes.spectral_kernel import double_well  # numba takes its time to import
+        from microevo.processes.kernels.spinodal import double_well  # numba takes its time to import
 
         basis = modes_of(self.grid)
         k_squared = basis.wavenumbers_squared()

@@ -3,16 +3,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from microevo.processes import (
-    Grid,
-    SpinodalDecomposition,
-    spectral,
-    spectral_kernel,
-    spectral_state,
-    trajectory_generator,
-)
-from microevo.processes.spectral_state import SpectralState
-from microevo.processes.transform import modes_of
+import microevo.processes.kernels.imex
+import microevo.processes.kernels.spinodal
+from microevo.processes import Grid, SpinodalDecomposition, trajectory_generator
+from microevo.processes.integrators import bdf2, imex
+from microevo.processes.integrators.imex import SpectralState
+from microevo.processes.integrators.transforms import modes_of
 
 
 def arguments(dtype: torch.dtype, lanes: int = 3, channels: int = 2, laws: int = 3) -> list[Tensor]:
@@ -34,8 +30,8 @@ def arguments(dtype: torch.dtype, lanes: int = 3, channels: int = 2, laws: int =
 @pytest.mark.parametrize("laws", [1, 3])
 def test_the_compiled_step_is_that_of_tensors(dtype: torch.dtype, close: float, laws: int) -> None:
     compiled, tensors = arguments(dtype, laws=laws), arguments(dtype, laws=laws)
-    spectral_kernel.bdf2(*(values.numpy() for values in compiled))
-    spectral_state.bdf2(*tensors)
+    microevo.processes.kernels.imex.bdf2(*(values.numpy() for values in compiled))
+    imex.bdf2(*tensors)
     for mine, other, before in zip(compiled, tensors, arguments(dtype, laws=laws), strict=True):
         torch.testing.assert_close(mine, other, rtol=close, atol=close)
         if before.shape[0] == 3 and before.dtype != torch.bool:
@@ -47,7 +43,7 @@ def test_the_step_solves_its_equation() -> None:
     # The equation of `SpectralBDF2` in the fields themselves, not in their changes.
     moving, numbers, u, d, linear, explicit, memory, weights, g, h, sums = arguments(torch.float64)
     before, minus = u.clone(), u - d
-    spectral_state.bdf2(moving, numbers, u, d, linear, explicit, memory, weights, g, h, sums)
+    imex.bdf2(moving, numbers, u, d, linear, explicit, memory, weights, g, h, sums)
     dt, r, a = numbers[..., None, None, None].unbind(1)
     left = ((1 + 2 * r) / (1 + r) + dt * (linear - a * explicit)) * u
     right = (1 + r) * before - r**2 / (1 + r) * minus + dt * explicit * ((1 + r) * g - r * h)
@@ -55,13 +51,13 @@ def test_the_step_solves_its_equation() -> None:
     torch.testing.assert_close(left[moving], right[moving])
 
 
-def test_lanes_do_not_see_each_other() -> None:
+def test_trajectories_do_not_see_each_other() -> None:
     together = arguments(torch.float32, lanes=4, laws=1)
     alone = [values.clone() for values in together]
-    spectral_kernel.bdf2(*(values.numpy() for values in together))
+    microevo.processes.kernels.imex.bdf2(*(values.numpy() for values in together))
     for lane in (3, 0, 2):
         one = [v[lane : lane + 1].clone() if len(v) == 4 else v for v in alone]
-        spectral_kernel.bdf2(*(values.numpy() for values in one))
+        microevo.processes.kernels.imex.bdf2(*(values.numpy() for values in one))
         for which in (2, 3, -1):
             assert torch.equal(one[which][0], together[which][lane])
 
@@ -112,13 +108,13 @@ def test_a_whole_run_on_tensors_is_the_compiled_one(precision: str, monkeypatch:
     compiled = run()
 
     def on_tensors(*arrays: np.ndarray) -> None:
-        spectral_state.bdf2(*(torch.from_numpy(values) for values in arrays))
+        imex.bdf2(*(torch.from_numpy(values) for values in arrays))
 
     def well_on_tensors(y: np.ndarray, out: np.ndarray, height: np.number, root: np.number) -> None:
         np.multiply(height * y, y * y - root, out=out)
 
-    monkeypatch.setattr(spectral_kernel, "bdf2", on_tensors)
-    monkeypatch.setattr(spectral_kernel, "double_well", well_on_tensors)
+    monkeypatch.setattr(microevo.processes.kernels.imex, "bdf2", on_tensors)
+    monkeypatch.setattr(microevo.processes.kernels.spinodal, "double_well", well_on_tensors)
     torch.testing.assert_close(run(), compiled, rtol=0, atol=1e-4 if precision == "float32" else 1e-9)
 
 
@@ -147,7 +143,7 @@ def test_parts_of_a_batch_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -
         return integrator.u, len(integrator.states)
 
     whole, one = run()
-    monkeypatch.setattr(spectral, "CHUNK", 2 * 16 * 16 * 4)
+    monkeypatch.setattr(bdf2, "CHUNK", 2 * 16 * 16 * 4)
     parts, four = run()
     assert (one, four) == (1, 4)
     assert torch.equal(whole, parts)

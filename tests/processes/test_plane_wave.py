@@ -12,7 +12,7 @@ from microevo.data.generate import Range
 from microevo.processes import Grid, simulate
 from microevo.processes.plane_wave import PlaneWave
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "real" / "Plane_wave_propagation_test_10_10.npy"
+PUBLISHED = Path(__file__).parents[3] / "shared" / "real" / "Plane_wave_propagation_test_10_10.npy"
 OPEN = Grid(shape=(32, 32), boundary="no-flux")
 OMEGA, ALPHA, KY, KX = 0.61871, 0.007503, 0.20264, 0.04510  # least squares over 112 published frames
 

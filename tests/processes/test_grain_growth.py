@@ -12,8 +12,8 @@ from torch import Tensor
 
 from microevo.processes import Grid, rollout, simulate
 from microevo.processes.grain_growth import GrainGrowth
-from microevo.processes.grain_kernel import SMALLEST, euler_kernel
 from microevo.processes.grain_stepper import GrainStepper, euler_torch
+from microevo.processes.kernels.grain_growth import SMALLEST, euler_kernel
 
 SMALL = {"grid": Grid(shape=(64, 64), spacing=0.25, coarsen=4), "first_frame": 2.0, "grains": 20}
 

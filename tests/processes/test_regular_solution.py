@@ -8,9 +8,9 @@ from starts import generators
 from torch import Tensor
 
 from microevo.processes import Grid, simulate
-from microevo.processes.prescribed import PrescribedBDF
+from microevo.processes.integrators.base import StepError
+from microevo.processes.integrators.fixed_step import FixedStepBDF
 from microevo.processes.regular_solution import RegularSolution
-from microevo.processes.stepper import StepError
 
 SMALL = Grid(shape=(32, 32), spacing=0.5, boundary="no-flux", coarsen=2)
 
@@ -19,7 +19,7 @@ def law(**settings: object) -> RegularSolution:
     return RegularSolution(**({"grid": SMALL, "first_frame": 0.5, "frame_interval": 0.25} | settings))
 
 
-def started(process: RegularSolution, *indices: int) -> PrescribedBDF:
+def started(process: RegularSolution, *indices: int) -> FixedStepBDF:
     stepper = process.stepper()
     stepper.start(process.initial(generators(*indices)).to(process.dtype))
     return stepper

@@ -1,10 +1,8 @@
 """Compiled loops over the cells of a grid: the Euler step, and what keeps shared order parameters apart.
 
 The order parameters of a cell lie side by side, (H, W, Q), so that one cell is one or a few vector registers and one
-pass over memory makes a step. Nothing is cached on disk: a kernel compiles in about a second. All sums have a fixed
-order, so that the same machine gives the same bytes. The grid is periodic, or with `walls` that reflect it: the cell
-beyond the border then is the border cell itself. `no_type_check` keeps the shape checks of tests, which cannot be
-compiled, away from the kernels.
+pass over memory makes a step. The grid is periodic, or with `walls` that reflect it: the cell beyond the border then is
+the border cell itself.
 """
 
 from collections.abc import Callable
@@ -12,10 +10,8 @@ from functools import lru_cache
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
 
-# Sums may be reordered once, when compiling, into vector lanes; NaN and infinity keep their meaning.
-FAST = {"reassoc", "contract", "nsz"}
+from microevo.processes.kernels.compiler import FAST, compiled
 
 SMALLEST = 1e-12  # below, an order parameter is set to 0: its cubes would become subnormal numbers, which are slow
 
@@ -33,7 +29,7 @@ def euler_kernel(fields: int, walls: bool = False) -> Callable[..., None]:
     the type of the arrays, or everything is computed in double precision.
     """
 
-    @njit(fastmath=FAST, error_model="numpy")
+    @compiled(fastmath=FAST, error_model="numpy")
     @no_type_check
     def euler(eta, out, c0, c1, c2, c3, smallest, steps):
         rows, columns, _ = eta.shape
@@ -72,7 +68,7 @@ def disc(reach: float) -> np.ndarray:
     return offsets[np.lexsort((offsets[:, 1], offsets[:, 0], offsets[:, 2]))].astype(np.int32)
 
 
-@njit
+@compiled()
 @no_type_check
 def _place(cells, reach, walls):
     """Index `i + reach` holds the cell that is met at `i`: `i` modulo `cells`, or its reflection.
@@ -89,7 +85,7 @@ def _place(cells, reach, walls):
     return place
 
 
-@njit
+@compiled()
 @no_type_check
 def _on_edge(ids, y, x, walls):
     rows, columns = ids.shape
@@ -104,7 +100,7 @@ def _on_edge(ids, y, x, walls):
     )
 
 
-@njit
+@compiled()
 @no_type_check
 def near(ids, group, offsets, walls=False):
     """Squared distances between grains of one group, inf beyond the disc; (grains, grains), symmetric [cells^2]."""
@@ -128,7 +124,7 @@ def near(ids, group, offsets, walls=False):
     return distances
 
 
-@njit
+@compiled()
 @no_type_check
 def track(eta, ids, field_of, offsets, squares, walls=False):
     """Give each cell the grain of its largest field; returns whether all fields are finite.
@@ -198,7 +194,7 @@ def track(eta, ids, field_of, offsets, squares, walls=False):
     return finite
 
 
-@njit
+@compiled()
 @no_type_check
 def move(eta, ids, field_of, grain, target, offsets, walls=False):
     """Move a grain and its halo to field `target`, cut halfway to the other grains of its field."""

@@ -4,9 +4,9 @@ import torch
 from skimage.measure import label
 
 from microevo.processes import trajectory_generator
-from microevo.processes.grain_kernel import disc, near
+from microevo.processes.initial import random_voronoi, voronoi
+from microevo.processes.kernels.grain_growth import disc, near
 from microevo.processes.shared_order import CONFLICT_DISTANCE, START_DISTANCE, SharedOrder, freest_field
-from microevo.processes.voronoi import random_voronoi, voronoi
 
 FLOAT = np.dtype(np.float32)
 

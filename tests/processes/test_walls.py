@@ -18,8 +18,8 @@ from torch import Tensor
 
 from microevo.processes import DendriticSolidification, GrainGrowth, Grid, simulate
 from microevo.processes.dendrite import DendriteStepper
-from microevo.processes.grain_kernel import SMALLEST, disc, euler_kernel, near
 from microevo.processes.grain_stepper import GrainStepper, euler_torch
+from microevo.processes.kernels.grain_growth import SMALLEST, disc, euler_kernel, near
 from microevo.processes.shared_order import SharedOrder
 
 SLOW = pytest.mark.slow

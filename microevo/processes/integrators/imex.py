@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from microevo.processes.transform import Modes
+from microevo.processes.integrators.transforms import Modes
 
 
 class SpectralState:
@@ -47,9 +47,9 @@ class SpectralState:
         self.law = linear, explicit, memory.to(self.modes), weights.to(self.modes)
         self.on_cpu = field.is_cpu
         if self.on_cpu:
-            from microevo.processes import spectral_kernel  # numba takes its time to import
+            from microevo.processes.kernels import imex as kernel  # numba takes its time to import
 
-            self.kernel = spectral_kernel.bdf2
+            self.kernel = kernel.bdf2
             self.law_arrays = tuple(values.numpy() for values in self.law)
 
     def advance(
@@ -136,7 +136,7 @@ def bdf2(
     terms_before: Float[Tensor, "n C rows columns"],
     sums: Float[Tensor, "n 3"],
 ) -> None:
-    """What `spectral_kernel.bdf2` computes, as tensor operations for any device."""
+    """What `kernels.imex.bdf2` computes, as tensor operations for any device."""
     dt, r, shift = numbers[..., None, None, None].unbind(1)
     p, q = dt * explicit, dt * linear
     new = (r**2 / (1 + r) - r * shift * p) * change - q * modes + p * ((1 + r) * terms - r * terms_before)

@@ -1,13 +1,11 @@
-"""Compiled loops of the integrator with prescribed steps; see `spectral_kernel` for what they keep to."""
+"""Compiled loops of the integrator with prescribed steps."""
 
 from typing import no_type_check
 
-from numba import njit
-
-from microevo.processes.spectral_kernel import FAST
+from microevo.processes.kernels.compiler import FAST, compiled
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True)
+@compiled(fastmath=FAST, error_model="numpy", nogil=True)
 @no_type_check
 def combine(drive, drive_before, increment, of_drive, of_increment, share):
     """The modes of a step's increment, in place of those of the increment before.
@@ -30,7 +28,7 @@ def combine(drive, drive_before, increment, of_drive, of_increment, share):
                 u[m] = a[m] * (d[m] - share * e[m]) + b[m] * u[m]
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True)
+@compiled(fastmath=FAST, error_model="numpy", nogil=True)
 @no_type_check
 def add(total, increment, after, field, low, high, outside):
     """Add an increment to double precision.

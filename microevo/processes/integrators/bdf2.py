@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from microevo.processes.spectral_state import SpectralState
-from microevo.processes.step_control import StepControl
-from microevo.processes.stepper import Stepper
-from microevo.processes.transform import Modes
+from microevo.processes.integrators.base import Stepper
+from microevo.processes.integrators.imex import SpectralState
+from microevo.processes.integrators.step_size import StepControl
+from microevo.processes.integrators.transforms import Modes
 
 CHUNK = 2**20  # bytes of the fields that are computed together, so that they stay in a core's cache
 ENERGY_RISE = {torch.float32: 1e-6, torch.float64: 1e-8}  # relative rise that rounding explains

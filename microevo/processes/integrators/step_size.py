@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from microevo.processes.stepper import StepError
+from microevo.processes.integrators.base import StepError
 
 
 class Block(NamedTuple):
@@ -53,9 +53,9 @@ class StepControl:
         largest: float,
         energy_rise: float,
     ) -> None:
-        from microevo.processes import step_kernel  # numba takes its time to import
+        from microevo.processes.kernels import step_size  # numba takes its time to import
 
-        self.kernel = step_kernel
+        self.kernel = step_size
         n = len(first_step)
         self.tolerance, self.largest, self.energy_rise = tolerance, largest, energy_rise
         self.time = np.full(n, time, dtype=float)

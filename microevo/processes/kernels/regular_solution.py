@@ -1,4 +1,4 @@
-"""Compiled loops of the regular solution's flux; see `spectral_kernel` for what they keep to.
+"""Compiled loops of the regular solution's flux.
 
 Fields have ghost cells on every side and lie in memory as one row per trajectory, in which the neighbour along an axis is a
 stride away, in any number of dimensions.
@@ -6,12 +6,10 @@ stride away, in any number of dimensions.
 
 from typing import no_type_check
 
-from numba import njit
-
-from microevo.processes.spectral_kernel import FAST
+from microevo.processes.kernels.compiler import FAST, compiled
 
 
-@njit(nogil=True)
+@compiled(nogil=True)
 @no_type_check
 def spread(field, rows, columns, padded):
     """Copy fields and give them ghost cells.
@@ -33,7 +31,7 @@ def spread(field, rows, columns, padded):
                 own[width + cells + ghost] = source[columns[width + ghost]]
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True)
+@compiled(fastmath=FAST, error_model="numpy", nogil=True)
 @no_type_check
 def diverge(c, mu, inside, strides, of_c, of_far, of_flux, dilute, out):
     """The divergence of the flux.

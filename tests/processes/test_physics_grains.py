@@ -16,8 +16,8 @@ from torch import Tensor
 
 from microevo.processes import GrainGrowth, Grid, StepError, simulate
 from microevo.processes.grain_stepper import GrainStepper
-from microevo.processes.prescribed import PrescribedBDF
-from microevo.processes.transform import modes_of
+from microevo.processes.integrators.fixed_step import FixedStepBDF
+from microevo.processes.integrators.transforms import modes_of
 
 SLOW = pytest.mark.slow
 CURVATURE = "motion by curvature, Allen & Cahn (1979)"
@@ -171,7 +171,7 @@ def test_a_sphere_shrinks_by_curvature(figure: Figure) -> None:
 
     eigenvalues = modes_of(grid).second_differences()
     stabiliser = 1 + k * sum((value * (1 + value / 12) for value in eigenvalues), torch.zeros(()))
-    stepper = PrescribedBDF(
+    stepper = FixedStepBDF(
         grid=grid,
         rate=rate,
         stabiliser=stabiliser[None, None],

@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from microevo.processes import Grid, prescribed_kernel
-from microevo.processes.prescribed import PrescribedBDF, combine
+from microevo.processes import Grid
+from microevo.processes.integrators.base import StepError
+from microevo.processes.integrators.fixed_step import FixedStepBDF, combine
+from microevo.processes.integrators.transforms import modes_of
+from microevo.processes.kernels import fixed_step as kernel
 from microevo.processes.regular_flow import RegularFlow
-from microevo.processes.stepper import StepError
-from microevo.processes.transform import modes_of
 
 GRIDS = [
     Grid(shape=(11,), spacing=0.5, boundary="no-flux"),
@@ -79,18 +80,18 @@ def test_the_compiled_increment_is_that_of_tensors(dtype: torch.dtype, close: fl
     factors = torch.rand(2, laws, 1, 24, generator=random, dtype=torch.float64).to(dtype)
     compiled = increment.clone()
     arrays = [values.numpy() for values in (drive, before, compiled, *factors)]
-    prescribed_kernel.combine(*arrays, arrays[0].dtype.type(0.3))
+    kernel.combine(*arrays, arrays[0].dtype.type(0.3))
     combine(drive, before, increment, *factors, 0.3)
     torch.testing.assert_close(compiled, increment, rtol=close, atol=close)
 
 
-def decay(grid: Grid, rate: float, schedule: list[tuple[float, float]], order: int = 1) -> PrescribedBDF:
+def decay(grid: Grid, rate: float, schedule: list[tuple[float, float]], order: int = 1) -> FixedStepBDF:
     """A field that decays everywhere; nothing is stabilised, and the mean, the zero mode, stays."""
 
     def slope(u: Tensor, out: Tensor) -> None:
         torch.mul(u, -rate, out=out)
 
-    return PrescribedBDF(
+    return FixedStepBDF(
         grid=grid,
         rate=slope,
         stabiliser=torch.full((1, 1, *modes_of(grid).shape), 1e-12, dtype=torch.float64),

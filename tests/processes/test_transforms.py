@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from microevo.processes.grid import Grid
-from microevo.processes.transform import CosineModes, modes_of
+from microevo.processes.integrators.transforms import CosineModes, modes_of
 
 SHAPES = [(8,), (7,), (6, 9), (5, 8), (3, 4, 5)]
 

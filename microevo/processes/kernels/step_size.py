@@ -3,7 +3,7 @@
 import math
 from typing import no_type_check
 
-from numba import njit
+from microevo.processes.kernels.compiler import compiled
 
 STEPS = 4  # equal steps between two estimates of the error
 ENERGY_EVERY = 25  # blocks after which the energy is looked at
@@ -14,7 +14,7 @@ TOO_WRONG = 4.0  # times the tolerance; such steps are taken back
 MAX_REJECTIONS = 30  # halvings of a step before giving up
 
 
-@njit(error_model="numpy")
+@compiled(error_model="numpy")
 @no_type_check
 def plan(time, now, step, last, unseen, steps, size, ratio, ending, due):
     """See `StepControl.plan`; `unseen` counts the blocks since a look at the energy, and what follows it is written."""
@@ -32,7 +32,7 @@ def plan(time, now, step, last, unseen, steps, size, ratio, ending, due):
         ratio[lane] = size[lane] / last[lane]
 
 
-@njit(error_model="numpy")
+@compiled(error_model="numpy")
 @no_type_check
 def judge(
     time, steps, size, ratio, ending, due, sums, energy, tolerance, largest, energy_rise,

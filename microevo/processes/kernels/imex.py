@@ -1,19 +1,11 @@
-"""Compiled loops of the spectral integrator: in each step one pass over the modes and one over the cells.
-
-Modes are held as real numbers, which fill the processor's vectors. Sums have a fixed order within a trajectory and cross
-none: the same machine gives the same bytes in any batch. Nothing is cached on disk: a kernel compiles in about half a
-second. `no_type_check` keeps the shape checks of tests, which cannot be compiled, away from the kernels.
-"""
+"""Compiled step of `SpectralState`: one pass over the modes, which are held as real numbers and fill the processor's vectors."""
 
 from typing import no_type_check
 
-from numba import njit
-
-# Sums may be reordered once, when compiling, into vector lanes; NaN and infinity keep their meaning.
-FAST = {"reassoc", "contract", "nsz"}
+from microevo.processes.kernels.compiler import FAST, compiled
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True)
+@compiled(fastmath=FAST, error_model="numpy", nogil=True)
 @no_type_check
 def bdf2(moving, numbers, modes, change, linear, explicit, memory, weights, terms, terms_before, sums):
     """One step of `SpectralBDF2`, in place; trajectories that do not move stay as they are.
@@ -72,39 +64,3 @@ def bdf2(moving, numbers, modes, change, linear, explicit, memory, weights, term
                 slow_bend += row_slow_bend
                 slow_norm += row_slow_norm
         sums[lane, 0], sums[lane, 1], sums[lane, 2] = bend, slow_bend, slow_norm
-
-
-@njit(fastmath=FAST, error_model="numpy", nogil=True)
-@no_type_check
-def double_well(y, out, height, root):
-    """Slope of a quartic double well, `height y (y^2 - root)`; all of one type, in which it computes."""
-    for i in range(len(y)):
-        out[i] = height * y[i] * (y[i] * y[i] - root)
-
-
-@njit(fastmath=FAST, error_model="numpy", nogil=True)
-@no_type_check
-def double_well_energy(y, modes, root, slopes, sums):
-    """What the energy of a quartic double well is made of.
-
-    Args:
-        y: Fields (n, rows, columns).
-        modes: Their modes (n, rows, columns).
-        root: Square of the wells' `y`.
-        slopes: What to multiply squared modes by, so that they sum up to the squared gradient (rows, columns).
-        sums: Receives the sums of `(y^2 - root)^2` and of the squared gradient (n, 2), float64.
-    """
-    for lane in range(len(y)):
-        well = slope = 0.0
-        for row in range(y.shape[1]):
-            values, own = y[lane, row], root - root
-            for x in range(len(values)):
-                depth = values[x] * values[x] - root
-                own += depth * depth
-            well += own
-        for row in range(modes.shape[1]):
-            values, own, factors = modes[lane, row], root - root, slopes[row]
-            for m in range(len(values)):
-                own += factors[m] * values[m] * values[m]
-            slope += own
-        sums[lane, 0], sums[lane, 1] = well, slope

@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
-from microevo.processes.stepper import StepError, Stepper
-from microevo.processes.transform import modes_of
+from microevo.processes.integrators.base import StepError, Stepper
+from microevo.processes.integrators.transforms import modes_of
 
 MAX_HALVINGS = 4  # of a step of first order that leaves the bounds
 
 
-class PrescribedBDF(Stepper):
+class FixedStepBDF(Stepper):
     """Stabilised backward differentiation of first or second order, in real space.
 
     Integrates `u_t = E(u)`, with `E` explicit and a stabiliser `S`, diagonal in the modes of the grid, implicit. With
@@ -67,9 +67,9 @@ class PrescribedBDF(Stepper):
         self.time = time
         self.steps_taken = 0
         if u0.is_cpu:
-            from microevo.processes import prescribed_kernel  # numba takes its time to import
+            from microevo.processes.kernels import fixed_step  # numba takes its time to import
 
-            self.kernel = prescribed_kernel
+            self.kernel = fixed_step
         wrong = self._outside()
         if wrong is not None:
             raise self._failure(wrong, 0.0)
@@ -189,5 +189,5 @@ def combine(
     of_increment: Float[Tensor, "#n #C *modes"],
     share: float,
 ) -> None:
-    """What `prescribed_kernel.combine` computes, as tensor operations for any device."""
+    """What `kernels.fixed_step.combine` computes, as tensor operations for any device."""
     increment.mul_(of_increment).add_(of_drive * torch.sub(drive, drive_before, alpha=share))
