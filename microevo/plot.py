@@ -24,7 +24,7 @@ DPI = 200
 INK, FAINT = "#24292f", "#8c959f"
 # Okabe and Ito's palette, distinguishable with any colour vision, less its yellow and black.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-BASELINE, CEILING = "Persistence", "Known physics"
+BASELINE, REFERENCE = "Persistence", "Reference solver"
 NETWORKS = ("FCN", "ConvLSTM", "PredRNN")  # these have the same colour in every picture, whichever of them it shows
 
 Frames = Float[np.ndarray, "T H W"]
@@ -131,13 +131,13 @@ def error_against_lead(table: pd.DataFrame, metric: str) -> Figure:
 
 def model_styles(models: Iterable[object]) -> dict[str, dict[str, Any]]:
     """Colour and line style of each model: fixed for `NETWORKS`, by name for others, grey for baseline and reference."""
-    others = sorted({str(model) for model in models} - {BASELINE, CEILING, *NETWORKS})
+    others = sorted({str(model) for model in models} - {BASELINE, REFERENCE, *NETWORKS})
     dashes = ("-", "-.", ":")
     styles: dict[str, dict[str, Any]] = {
         name: {"color": PALETTE[i % len(PALETTE)], "linestyle": dashes[i // len(PALETTE) % len(dashes)]}
         for i, name in enumerate([*NETWORKS, *others])
     }
-    return {**styles, BASELINE: {"color": FAINT, "linestyle": "--"}, CEILING: {"color": INK, "linestyle": ":"}}
+    return {**styles, BASELINE: {"color": FAINT, "linestyle": "--"}, REFERENCE: {"color": INK, "linestyle": ":"}}
 
 
 def frame_axes(axes: Axes, x: str, y: str) -> None:

@@ -399,8 +399,8 @@ def test_a_benchmark_without_models_is_the_floor_and_the_ceiling(small_store, tm
     args = [f"--protocols={protocols}", "--output=floor", "--leads=[1,6]", "--repeats=1", "--device=cpu"]
     main(["benchmark", *args])
     summary = pd.read_csv("floor/summary.csv")
-    assert set(summary[summary.metric == "rmse"].model) == {"Persistence", "Known physics"}
-    assert set(summary[summary.metric == "particle_count"].model) == {"Truth", "Persistence", "Known physics"}
+    assert set(summary[summary.metric == "rmse"].model) == {"Persistence", "Reference solver"}
+    assert set(summary[summary.metric == "particle_count"].model) == {"Truth", "Persistence", "Reference solver"}
 
     made = {path: path.read_bytes() for path in Path("floor").rglob("*") if path.suffix in (".parquet", ".html")}
     main(["benchmark", *args])  # all is there already

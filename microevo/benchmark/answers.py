@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from microevo.benchmark.entry import TRUTH
+from microevo.benchmark.competitors import TRUTH
 from microevo.benchmark.long_table import COLUMNS, Block, LongTable
 from microevo.benchmark.results import Results
 from microevo.benchmark.summary import SOURCE, Curves

@@ -20,6 +20,9 @@ from tqdm import tqdm
 
 from microevo.metrics import squared_error
 
+NO_WORSE = (
+    "Reference solver, no worse than "  # begins the name of its row in the cost table, which the model's name ends
+)
 TRAINING_BATCH = 8  # windows, if there are as many
 
 Forecast = Callable[[Tensor, int], Tensor]
@@ -43,7 +46,7 @@ def measure_cost(
 
     Args:
         forecasters: Named models or other functions, called as `forecaster(past, horizon)`. One that runs elsewhere than
-            where the windows are (known physics, always on the CPU) says so by its attribute `device`.
+            where the windows are (the reference solver, always on the CPU) says so by its attribute `device`.
         windows: Past and future frames of so many windows, on the device to be timed.
         repeats: Timed calls of each model.
         warmup: Calls of each model before, not timed.

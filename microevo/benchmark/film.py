@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from microevo.benchmark.answers import Answers
-from microevo.benchmark.entry import TRUTH
+from microevo.benchmark.competitors import TRUTH
 from microevo.benchmark.results import Results
 
 BLANK = 255  # grey level of a pixel that is NaN

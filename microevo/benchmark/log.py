@@ -8,7 +8,7 @@ from jaxtyping import Float
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from microevo import plot
-from microevo.benchmark.entry import TRUTH
+from microevo.benchmark.competitors import TRUTH
 from microevo.benchmark.page import PAGE
 from microevo.benchmark.picture import picture_name
 from microevo.benchmark.report import unit_of

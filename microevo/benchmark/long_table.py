@@ -80,11 +80,11 @@ class LongTable:
         told = folder / "_about.json"  # readers of Parquet skip names that begin with an underscore
         if told.exists():
             there = json.loads(told.read_text())
-            for key in ("protocol", "identity", "scores"):
+            for key in ("protocol", "fingerprint", "scores"):
                 if there.get(key) != json.loads(json.dumps(about[key])):
                     what = {
                         "protocol": "settings of the protocol or data",
-                        "identity": "weights or predictions",
+                        "fingerprint": "weights or predictions",
                         "scores": "metrics, or leads of curves",
                     }
                     raise FileExistsError(
@@ -94,10 +94,10 @@ class LongTable:
             return
         write_file(told, json.dumps(about, indent=2) + "\n")
 
-    def identity(self, protocol: str, label: str) -> str | None:
+    def fingerprint(self, protocol: str, label: str) -> str | None:
         """What an entry's answers to a protocol were made with, None if there are none."""
         told = self.group(protocol, label) / "_about.json"
-        return json.loads(told.read_text())["identity"] if told.exists() else None
+        return json.loads(told.read_text())["fingerprint"] if told.exists() else None
 
     def part(self, protocol: str, label: str, number: int) -> Path:
         """The file of one group of windows."""

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from microevo import plot
 from microevo.benchmark.answers import Answers
-from microevo.benchmark.entry import TRUTH
+from microevo.benchmark.competitors import TRUTH
 from microevo.benchmark.film import colours, film
 from microevo.benchmark.results import COST, Results
 from microevo.benchmark.summary import (

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from microevo.benchmark.known_physics import Physics
+from microevo.benchmark.competitors.reference_solver import StoredProcess
 from microevo.data import TrajectoryStore
 from microevo.metrics import (
     Comparison,
@@ -37,9 +37,9 @@ EVEN = 1e-3  # distance of a mean composition from the middle that is no prefere
 
 def kind_of(store: TrajectoryStore) -> Kind:
     """The physics of simulated data; `none` where the process is not one of ours."""
-    if not Physics.known(store):
+    if not StoredProcess.known(store):
         return "none"
-    match Physics(store).process:
+    match StoredProcess(store).process:
         case SpinodalDecomposition() | RegularSolution():
             return "spinodal"
         case GrainGrowth():
@@ -93,9 +93,9 @@ class PhysicalQuantities:
         return ()
 
     def _process(self, trajectories: Sequence[int]) -> SpinodalDecomposition | RegularSolution | None:
-        if not Physics.known(self.store):
+        if not StoredProcess.known(self.store):
             return None
-        physics = Physics(self.store)
+        physics = StoredProcess(self.store)
         process = physics.drawn(physics.process, trajectories)
         return process if isinstance(process, SpinodalDecomposition | RegularSolution) else None
 

@@ -13,24 +13,23 @@ MEANING = ("boundary", "first_frame", "frame_interval", "spacing")  # of a store
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is shown, what is asked, and of which trajectories.
+    """How many input and target frames there are, and of which trajectories they are taken.
 
     Two scores are comparable if their protocols and their stores are the same; `digest` says so in eight letters. The
-    name of a protocol is its key in a benchmark's config. A name of the form `10->90` means 10 frames shown and 90
-    asked, and nothing else.
+    name of a protocol is its key in a benchmark's config. A name of the form `10->90` means 10 input frames and
+    90 target frames, and nothing else.
 
     Args:
         store: Trajectory store with the test trajectories.
-        n_past: Frames shown.
-        horizon: Frames asked.
+        n_past: Number of input frames.
+        horizon: Number of target frames.
         trajectories: How many trajectories of the split, from its first one on; null for all.
-        starts: First frame shown, in each trajectory; several make several windows, which count as one trajectory.
+        starts: First input frame, in each trajectory; several make several windows, which count as one trajectory.
         split: Where the trajectories are taken from.
-        missing_past: What a network that was built for more past frames than are shown gets in their place, before the
-            first one: `first` repeats the first one, `linear` continues the first two backwards, `zeros` is the paper's
-            choice (arXiv 2602.19915). A network that takes any number of frames gets those shown, whatever this says,
-            unless it is `zeros`.
-        note: What a reader of the results has to know, for instance to what the data were fitted.
+        missing_past: How the input is padded for a network that was built for more input frames: `first` repeats the first
+            frame, `linear` extrapolates the first two backwards, `zeros` is the choice of the paper (arXiv 2602.19915). A
+            network that takes any number of frames gets no padding, unless it is `zeros`.
+        note: A remark for readers of the results, for instance which samples the data were fitted to.
     """
 
     store: str
@@ -50,20 +49,20 @@ class Protocol:
             raise ValueError(f"starts of a protocol are different frames from 0 on, but they are {self.starts}")
 
     def check_name(self, name: str) -> None:
-        """Refuse a name that promises other numbers of frames.
+        """Check that a name of the form `a->b` states the numbers of frames.
 
         Raises:
-            ValueError: The name reads `a->b`, but another number is shown or asked.
+            ValueError: The name states other numbers.
         """
         promised = re.match(r"(\d+)->(\d+)", name)
         if promised and promised.groups() != (str(self.n_past), str(self.horizon)):
             raise ValueError(
-                f"the protocol {name} shows {self.n_past} frames and asks for {self.horizon}; name it "
+                f"the protocol {name} has {self.n_past} input frames and {self.horizon} target frames; name it "
                 f"{self.n_past}->{self.horizon}, or change n_past and horizon"
             )
 
     def windows(self, fields: list[str]) -> WindowDataset:
-        """The windows of the protocol, in the order in which predictions made by others are read.
+        """The windows of the protocol, in the order in which external forecasts are read.
 
         Raises:
             ValueError: The store has too few trajectories, too few frames, or lacks a field.
@@ -92,13 +91,13 @@ class Protocol:
         return windows
 
     def digest(self, windows: WindowDataset) -> str:
-        """Eight hexadecimal digits that change with any setting that matters, with the data, and with what these mean.
+        """Eight hexadecimal digits that change with the settings, the data and the physical meaning of the data.
 
         Args:
             windows: Those of the protocol.
         """
         settings = asdict(self)
-        del settings["store"], settings["note"]  # where the data lie and what is said of them change no number
+        del settings["store"], settings["note"]  # neither the place of the data nor a remark changes a number
         data = {"fingerprint": windows.store.fingerprint, "fields": list(windows.fields)}
         meaning = {name: windows.store.attributes[name] for name in MEANING}
         text = json.dumps(settings | data | meaning, sort_keys=True)

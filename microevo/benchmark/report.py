@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from microevo import plot
-from microevo.benchmark.entry import TRUTH
+from microevo.benchmark.competitors import TRUTH
 from microevo.benchmark.picture import picture, picture_name
 from microevo.benchmark.results import Results
 from microevo.benchmark.summary import (
@@ -220,7 +220,7 @@ def _sentences(results: Results, protocol: str, board: pd.DataFrame) -> list[str
     shares = {model: share for model in means if (share := reached(model, means)) is not None}
     if shares:
         told = ", ".join(f"{model} {100 * share:.0f} %" for model, share in shares.items())
-        sentences.append(f"Of the way from {FLOOR} to known physics, in mean RMSE: {told}.")
+        sentences.append(f"Of the way from {FLOOR} to the reference solver, in mean RMSE: {told}.")
     return sentences
 
 
@@ -267,8 +267,8 @@ def _definitions(summary: pd.DataFrame) -> str:
         items.append(f"{FLOOR} repeats the last known frame: a model no better than that has learned nothing.")
     if CEILING in models:
         items.append(
-            "Known physics is the process's own solver, from the frames shown where they determine the state, else from the "
-            "true state on its finer grid by its cheap scheme, which errs hardly at all where the data were made with it."
+            "Reference solver is the process's own solver, from the frames shown where they determine the state, else from the "
+            "true state on its finer grid by its fast scheme, which is nearly exact where the data were made with it."
         )
     return "\n".join(f"- {item}" for item in items)
 

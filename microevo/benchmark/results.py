@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from microevo.benchmark.entry import TRUTH, Model
-from microevo.benchmark.evaluate import PART, Evaluation
+from microevo.benchmark.competitors import TRUTH, Model
+from microevo.benchmark.evaluation import PART, Evaluation
 from microevo.benchmark.long_table import LongTable
 from microevo.data import WindowDataset
 from microevo.metrics import Comparison, Quantity
@@ -64,11 +64,11 @@ class Results:
                 "length_unit": store.attributes["length_unit"],
                 "image_shape": list(store.image_shape),
                 "recipe": store.attributes["recipe"],
-                "entries": [entry.label for entry in evaluation.entries if entry.takes_part(name, protocol, windows)],
+                "entries": [one.label for one in evaluation.competitors if one.supports(name, protocol, windows)],
                 "quantities": [_about(one) for one in evaluation.scores[name].quantities(windows.trajectories[:1])],
                 "pixel": list(evaluation.scores[name].pixel),
             }
-        entries = [{"label": entry.label, "model": entry.model, "seed": entry.seed} for entry in evaluation.entries]
+        entries = [{"label": one.label, "model": one.name, "seed": one.seed} for one in evaluation.competitors]
         about = {
             "fields": evaluation.fields,
             "protocols": protocols,
@@ -115,10 +115,10 @@ class Results:
                     f"{self.folder} holds results of {name} for the fields {', '.join(known['fields'])}, but "
                     f"{', '.join(evaluation.fields)} are asked for; choose another --output"
                 )
-            for entry in (entry for entry in evaluation.entries if isinstance(entry, Model)):
-                if evaluation.table.identity(name, entry.label) not in (None, entry.identity(name)):
+            for model in (one for one in evaluation.competitors if isinstance(one, Model)):
+                if evaluation.table.fingerprint(name, model.label) not in (None, model.fingerprint(name)):
                     raise FileExistsError(
-                        f"{self.folder} holds results of {name} by a {entry.label} with other weights; run all protocols anew "
+                        f"{self.folder} holds results of {name} by a {model.label} with other weights; run all protocols anew "
                         "(--overwrite without --only), or choose another --output"
                     )
 

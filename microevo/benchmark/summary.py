@@ -20,10 +20,10 @@ from jaxtyping import Float
 from scipy import stats
 
 from microevo import plot
-from microevo.benchmark.entry import TRUTH
+from microevo.benchmark.competitors import TRUTH
 from microevo.benchmark.long_table import LongTable
 
-FLOOR, CEILING = plot.BASELINE, plot.CEILING
+FLOOR, CEILING = plot.BASELINE, plot.REFERENCE
 DRAWS = 2000
 LEVEL = 0.95
 # Simulations that can tell two models apart: of fewer, all differences have one sign by chance in more than 1 - LEVEL of cases.

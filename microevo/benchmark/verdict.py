@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from microevo.benchmark.known_physics import NO_WORSE
+from microevo.benchmark.cost import NO_WORSE
 from microevo.benchmark.summary import CEILING, FEWEST, FLOOR, LEVEL, Curves, Interval, not_told_apart, single_runs
 
 
@@ -49,7 +49,7 @@ def verdict(
         facts.append({"label": "Is it certain?", "value": answer, "detail": detail})
     share = reached(best, means)
     if share is not None:
-        detail = f"of the way from {FLOOR} to {CEILING.lower()}, in mean RMSE"
+        detail = f"of the way from {FLOOR} to the reference solver, in mean RMSE"
         facts.append({"label": "Of what is possible", "value": f"{100 * share:.0f} %", "detail": detail})
     facts.append(_price(best, cost))
     some_lost = any(not math.isfinite(interval.mean) for interval in means.values())
@@ -105,7 +105,7 @@ def _price(model: str, cost: pd.DataFrame) -> dict[str, str]:
     if solver in seconds and model != solver and seconds[model] > 0:
         ratio = float(seconds[solver] / seconds[model])
         than, factor = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
-        told = CEILING.lower() if solver == CEILING else "the roughest solver that is no worse"
+        told = "the reference solver" if solver == CEILING else "the roughest solver that is no worse"
         detail = f"{_number(factor)} times {than} than {told}"
     timed = (
         sorted({str(protocol) for protocol in cost["protocol"]})

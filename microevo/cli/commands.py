@@ -37,7 +37,7 @@ def import_(args: Sequence[str]) -> None:
 
 
 def benchmark(args: Sequence[str]) -> None:
-    """Compare forecasts with each other, with persistence and with known physics."""
+    """Compare forecasts with each other, with persistence and with the reference solver."""
     from microevo.benchmark import run  # imports wandb's and Lightning's halves that the others do not need
 
     settings = _parse("benchmark", run, args)

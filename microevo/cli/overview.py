@@ -8,7 +8,7 @@ COMMANDS = {
     "validate": "evaluate a checkpoint on the validation split",
     "test": "evaluate a checkpoint on the test split: a long CSV and a curve of error against lead",
     "predict": "write forecasts beside the truth: a zarr store, filmstrips, animations",
-    "benchmark": "score forecasts against persistence and known physics: accuracy, physics, cost, one page",
+    "benchmark": "score forecasts against persistence and the reference solver: accuracy, physics, cost, one page",
 }
 
 

@@ -139,7 +139,7 @@ def rebuild(class_path: str, init_args: Mapping[str, Any]) -> Process:
     if class_path not in known:
         raise ValueError(
             f"there is no process {class_path} here: of the modules that stores name only those in {OWN} are imported; put "
-            "its file there, import it first, or leave the physics out with --physics none --known_physics false"
+            "its file there, import it first, or leave the physics out with --physics none --reference_solver false"
         )
     settings = dict(init_args)
     grid = dict(settings.pop("grid"))

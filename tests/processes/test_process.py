@@ -135,7 +135,7 @@ def test_a_store_cannot_name_other_code_to_run(package: str, tmp_path: Path, mon
         (path / "fading_of_theirs.py").write_text("raise AssertionError('it ran')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(microevo.processes, "__path__", [*microevo.processes.__path__, str(tmp_path)])
-    with pytest.raises(ValueError, match=r"fading_of_theirs\.Fading here: .*--physics none --known_physics false"):
+    with pytest.raises(ValueError, match=r"fading_of_theirs\.Fading here: .*--physics none --reference_solver false"):
         rebuild(f"{package}fading_of_theirs.Fading", SETTINGS)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from microevo.benchmark.entry import Truth, persistence
-from microevo.benchmark.evaluate import Evaluation, Scores
+from microevo.benchmark.competitors import Truth, persistence
+from microevo.benchmark.evaluation import Evaluation, Scores
 from microevo.benchmark.long_table import Block, LongTable
 from microevo.benchmark.page import write_page
 from microevo.benchmark.protocol import Protocol
@@ -133,7 +133,7 @@ def spoil(results: Results, protocol: str, model: str, forecasts: int, lead: int
     np.save(results.table.frames_path(protocol, model), frames)
 
 
-MODELS = {"FCN": 0.02, "ConvLSTM": 0.03, "Persistence": 0.1, "Known physics": 0.002}
+MODELS = {"FCN": 0.02, "ConvLSTM": 0.03, "Persistence": 0.1, "Reference solver": 0.002}
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_the_answer_is_in_the_first_screen(plain, look):
     assert "Yes" in text  # every trajectory says so
     assert "82 %" in text  # (0.1 - 0.02) / (0.1 - 0.002)
     assert "10 ms per forecast" in text
-    assert "50 times faster than known physics, in 10→4, on a machine" in text
+    assert "50 times faster than the reference solver, in 10→4, on a machine" in text
     assert "Fitted to published samples." in page.locator("#note").inner_text()
 
 
@@ -236,13 +236,18 @@ def test_leaderboard_by_hand(plain, look):
         "SSIM, mean",
     ]  # lead 50 is beyond the horizon
     table = {row[0]: row[2:] for row in rows(page)}
-    assert list(table) == ["Known physics", "FCN", "ConvLSTM", "Persistence"]
+    assert list(table) == ["Reference solver", "FCN", "ConvLSTM", "Persistence"]
     assert table["FCN"] == ["0.0500", "82 %", "0.0200", "0.0800", "0.950"]
     assert table["Persistence"][1] == ""  # the floor itself
     bold = page.locator("#board .best").all_inner_texts()
-    assert [cell.split("\n")[0] for cell in bold] == ["0.0500", "0.0200", "0.0800", "0.950"]  # known physics aside
+    assert [cell.split("\n")[0] for cell in bold] == [
+        "0.0500",
+        "0.0200",
+        "0.0800",
+        "0.950",
+    ]  # the reference solver aside
     assert "floor" in page.locator("#board tr", has_text="Persistence").inner_text()
-    assert "ceiling" in page.locator("#board tr", has_text="Known physics").inner_text()
+    assert "ceiling" in page.locator("#board tr", has_text="Reference solver").inner_text()
     assert "All models are told apart" in page.locator("#notes").inner_text()
 
 
@@ -263,10 +268,10 @@ def test_choosing_a_protocol_changes_everything(plain, look):
 def test_sorting_and_other_scores(plain, look):
     page = look(plain)
     page.get_by_role("button", name="Model").click()
-    assert [row[0] for row in rows(page)] == ["ConvLSTM", "FCN", "Known physics", "Persistence"]
+    assert [row[0] for row in rows(page)] == ["ConvLSTM", "FCN", "Reference solver", "Persistence"]
     assert page.locator("#board [aria-sort]").get_attribute("aria-sort") == "ascending"
     page.keyboard.press("Enter")  # the heading keeps the focus
-    assert [row[0] for row in rows(page)] == ["Persistence", "Known physics", "FCN", "ConvLSTM"]
+    assert [row[0] for row in rows(page)] == ["Persistence", "Reference solver", "FCN", "ConvLSTM"]
     page.locator("#metric").select_option("ssim")
     assert page.locator("#board thead th").all_inner_texts()[2] == "SSIM, mean"
     assert "SSIM at lead" in page.locator("#reading caption").inner_text()
@@ -358,7 +363,7 @@ def test_cost_is_shown_where_it_is_known(plain, look):
     assert {row[0]: row[1:] for row in rows(page, "cost")}["FCN"] == ["20", "0.01", "a machine", "10→4"]
 
 
-def test_known_physics_of_another_name_is_no_ceiling(tmp_path, look):
+def test_reference_solver_of_another_name_is_no_ceiling(tmp_path, look):
     page = look(write_page(made(tmp_path, protocols={"10->4": {}}, rmse={"FCN": 0.1}), [1]))
     assert "Reached" not in page.locator("#board").inner_text()
     assert page.locator("#price").is_hidden()
@@ -388,7 +393,7 @@ def test_forecasts_that_are_not_finite_are_counted(tmp_path, look):
     page = look(write_page(results, [1, 4]))
     table = {row[0]: row[2:] for row in rows(page)}
     assert table["FCN"] == ["NaN", "", "2 of 12", "0.0200", "NaN", "NaN"]
-    assert list(table)[:2] == ["Known physics", "ConvLSTM"]  # what has no mean is not ranked
+    assert list(table)[:2] == ["Reference solver", "ConvLSTM"]  # what has no mean is not ranked
     assert "ConvLSTM" in page.locator("#facts dd").first.inner_text()
     assert "2 of 12 forecasts are not finite" in page.locator("#notes").inner_text()
     page.get_by_role("button", name="RMSE, mean").click()
@@ -501,7 +506,7 @@ def test_an_interrupted_benchmark_says_what_is_missing(tmp_path, look):
     for file in results.table.group("10->8", "Truth").parent.rglob("*.parquet"):
         file.unlink()
     page = look(write_page(results, [1]))
-    assert [row[0] for row in rows(page)] == ["Known physics", "FCN", "Persistence"]
+    assert [row[0] for row in rows(page)] == ["Reference solver", "FCN", "Persistence"]
     assert "ConvLSTM is left out: 5 of its 12 forecasts are done" in page.locator("#notes").inner_text()
     settle(page)
     assert page.locator("#shown label").count() == 2  # those with frames
@@ -538,14 +543,14 @@ def test_on_a_phone(tmp_path, look, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_truth_and_known_physics_are_drawn_in_the_ink_of_the_page(plain, look, scheme):
+def test_truth_and_reference_solver_are_drawn_in_the_ink_of_the_page(plain, look, scheme):
     page = look(plain, color_scheme=scheme)
     ink = page.evaluate("getComputedStyle(document.documentElement).color")
     stroke = "line => getComputedStyle(line).stroke"
-    for name in ("Truth", "Known physics"):
+    for name in ("Truth", "Reference solver"):
         swatch = page.locator("#key span", has_text=name).locator("line")
         assert swatch.evaluate(stroke) == ink
-    row = page.locator("#board tr", has_text="Known physics")
+    row = page.locator("#board tr", has_text="Reference solver")
     assert row.locator("line").first.evaluate(stroke) == ink
     assert row.locator("circle").evaluate("dot => getComputedStyle(dot).fill") == ink
 

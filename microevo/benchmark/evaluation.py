@@ -1,4 +1,4 @@
-"""Entries + protocols -> long table, part by part: resumable, in constant memory, on any number of devices."""
+"""Competitors + protocols -> long table, part by part: resumable, in constant memory, on any number of devices."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from microevo.benchmark.entry import Answer, Entry, Truth
-from microevo.benchmark.known_physics import KnownPhysics
+from microevo.benchmark.competitors import REFERENCE, Competitor, Forecast, ReferenceSolver, Truth
 from microevo.benchmark.long_table import Block, LongTable
 from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
 from microevo.metrics import Comparison, Quantity, compare, correlation_time, measure
-from microevo.plot import CEILING, spread_leads
+from microevo.plot import spread_leads
 from microevo.provenance import atomic
 
 PART = 16  # windows in one file of the long table, whatever the batch size: a benchmark may go on with another one
@@ -68,7 +67,7 @@ class Scores:
         Args:
             prediction: Forecast.
             target: Truth.
-            past: What was shown.
+            past: The input frames.
             times: Time of each frame since the process began [fr].
             trajectories: Which trajectories they are.
             truth: Whether the forecast is the truth, which has no errors.
@@ -116,19 +115,19 @@ class Scores:
 
 @dataclass(frozen=True)
 class Task:
-    """One group of windows of one entry and protocol."""
+    """One part of the windows of one competitor and protocol."""
 
     protocol: str
-    entry: int
+    competitor: int
     part: int
 
 
 class Evaluation:
-    """Scores of all entries on all protocols.
+    """Scores of all competitors on all protocols.
 
     Args:
         protocols: The settings, by name.
-        entries: Who forecasts.
+        competitors: What is compared.
         scores: What is measured, by protocol.
         fields: Fields that are forecast, in the order of the axis C.
         folder: Where the results go: `table` (see `LongTable`) and `frames`.
@@ -139,7 +138,7 @@ class Evaluation:
     def __init__(
         self,
         protocols: Mapping[str, Protocol],
-        entries: Sequence[Entry],
+        competitors: Sequence[Competitor],
         scores: Mapping[str, Scores],
         fields: Sequence[str],
         folder: str | Path,
@@ -148,22 +147,22 @@ class Evaluation:
         git: str | None = None,
     ) -> None:
         self.protocols, self.scores = dict(protocols), dict(scores)
-        self.entries = [Truth(), *entries]
-        labels = [entry.label for entry in self.entries]
+        self.competitors = [Truth(), *competitors]
+        labels = [competitor.label for competitor in self.competitors]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if not all(labels):
-            raise ValueError("an entry has no name; give every model one")
+            raise ValueError("a competitor has no name; give every model one")
         if twice:
             raise ValueError(
-                f"several entries are called {twice[0]}; give different names, or checkpoints of different seeds"
+                f"several competitors are called {twice[0]}; give different names, or checkpoints of different seeds"
             )
-        _check_names(self.entries)
+        _check_names(self.competitors)
         self.fields, self.folder, self.batch_size, self.git = list(fields), Path(folder), batch_size, git
         self.table = LongTable(self.folder / "table")
         for name, protocol in self.protocols.items():
             protocol.check_name(name)
         self._windows: dict[str, WindowDataset] = {}
-        self._prepared: tuple[tuple[str, int, torch.device], Answer] | None = None
+        self._prepared: tuple[tuple[str, int, torch.device], Forecast] | None = None
 
     def windows(self, protocol: str) -> WindowDataset:
         """The windows of a protocol."""
@@ -172,42 +171,42 @@ class Evaluation:
         return self._windows[protocol]
 
     def check(self) -> list[tuple[str, int]]:
-        """Which entry answers which protocol; nothing is written.
+        """Check every setting and list which competitor forecasts which protocol; nothing is written.
 
         Raises:
-            ValueError: An entry cannot answer a protocol, or a store lacks what a protocol asks for.
+            ValueError: A competitor cannot forecast a protocol, or a store lacks what a protocol asks for.
         """
-        answering: list[tuple[str, int]] = []
+        pairs: list[tuple[str, int]] = []
         for name, protocol in self.protocols.items():
             windows = self.windows(name)
-            for number, entry in enumerate(self.entries):
-                if entry.takes_part(name, protocol, windows):
-                    entry.prepare(name, protocol, windows, torch.device("cpu"))
-                    answering.append((name, number))
-        return answering
+            for number, competitor in enumerate(self.competitors):
+                if competitor.supports(name, protocol, windows):
+                    competitor.prepare(name, protocol, windows, torch.device("cpu"))
+                    pairs.append((name, number))
+        return pairs
 
     def begin(self) -> list[Task]:
         """Check every setting, make the folders, and list what is left to do.
 
         Raises:
-            ValueError: An entry cannot answer a protocol, or a store lacks what a protocol asks for.
+            ValueError: A competitor cannot forecast a protocol, or a store lacks what a protocol asks for.
             FileExistsError: The folder holds results of other settings.
         """
         tasks = []
         for name, number in self.check():
-            windows, entry = self.windows(name), self.entries[number]
+            windows, competitor = self.windows(name), self.competitors[number]
             about = {
                 "protocol": {"name": name, "digest": self.protocols[name].digest(windows)},
-                "model": entry.model,
-                "seed": entry.seed,
-                "identity": entry.identity(name),
+                "model": competitor.name,
+                "seed": competitor.seed,
+                "fingerprint": competitor.fingerprint(name),
                 "scores": self._score_names(name),
                 "git": self.git,
                 "data": {"store": str(windows.store.path), "fingerprint": windows.store.fingerprint},
             }
-            self.table.begin(name, entry.label, about)
+            self.table.begin(name, competitor.label, about)
             parts = range(-(-len(windows) // PART))
-            tasks += [Task(name, number, i) for i in parts if not self.table.part(name, entry.label, i).exists()]
+            tasks += [Task(name, number, i) for i in parts if not self.table.part(name, competitor.label, i).exists()]
         return tasks
 
     def run(self, devices: Sequence[str] = ("cpu",), progress: bool = True) -> None:
@@ -216,42 +215,42 @@ class Evaluation:
         total = sum(len(self._numbers(task)) for task in tasks)
         with tqdm(total=total, unit="forecast", desc="evaluating", disable=not progress) as bar:
             for task in self._done(tasks, devices):
-                bar.set_postfix_str(f"{self.entries[task.entry].label}, {task.protocol}")
+                bar.set_postfix_str(f"{self.competitors[task.competitor].label}, {task.protocol}")
                 bar.update(len(self._numbers(task)))
 
     def do(self, task: Task, device: torch.device) -> Task:
         """Forecast and score one group of windows, and write its part of the table."""
-        protocol, entry, windows = self.protocols[task.protocol], self.entries[task.entry], self.windows(task.protocol)
-        answer = self._answer(task, device)
+        protocol, windows = self.protocols[task.protocol], self.windows(task.protocol)
+        competitor, forecast_of = self.competitors[task.competitor], self._forecast(task, device)
         numbers, store = self._numbers(task), windows.store
         blocks: list[dict[str, Block]] = []
         shown: list[np.ndarray] = []
         for first in range(0, len(numbers), self.batch_size):
             batch = Window(*default_collate([windows[i] for i in numbers[first : first + self.batch_size]]))
             with torch.no_grad():
-                forecast = answer(batch).float().cpu()
+                forecast = forecast_of(batch).float().cpu()
             if forecast.shape != batch.future.shape:
                 raise ValueError(
-                    f"{entry.label} answered {task.protocol} with frames of the shape {tuple(forecast.shape)}, but "
-                    f"{tuple(batch.future.shape)} was asked for"
+                    f"the forecast of {competitor.label} for {task.protocol} has the shape {tuple(forecast.shape)}, but the "
+                    f"target frames have {tuple(batch.future.shape)}"
                 )
-            first_asked = batch.start[:, None] + protocol.n_past + torch.arange(protocol.horizon)
-            times = store.attributes["first_frame"] / store.attributes["frame_interval"] + first_asked.double().numpy()
+            first_target = batch.start[:, None] + protocol.n_past + torch.arange(protocol.horizon)
+            times = store.attributes["first_frame"] / store.attributes["frame_interval"] + first_target.double().numpy()
             score = self.scores[task.protocol]
             trajectories = batch.trajectory.tolist()
-            blocks.append(score(forecast, batch.future, batch.past, times, trajectories, isinstance(entry, Truth)))
+            blocks.append(score(forecast, batch.future, batch.past, times, trajectories, isinstance(competitor, Truth)))
             shown.append(forecast[: max(0, SHOWN - sum(len(frames) for frames in shown))].numpy())
         if task.part == 0:
             self._keep(task, np.concatenate(shown))
         chosen = [windows.windows[i] for i in numbers]
         self.table.write(
-            self.table.part(task.protocol, entry.label, task.part),
+            self.table.part(task.protocol, competitor.label, task.part),
             {name: Block.join([block[name] for block in blocks]) for name in blocks[0]},
             trajectories=[trajectory for trajectory, _ in chosen],
             starts=[start for _, start in chosen],
             process=windows.store.attributes["process"],
-            model=entry.model,
-            seed=entry.seed,
+            model=competitor.name,
+            seed=competitor.seed,
             protocol=task.protocol,
             git=self.git,
             data=store.fingerprint,
@@ -272,15 +271,15 @@ class Evaluation:
     def _numbers(self, task: Task) -> range:
         return range(task.part * PART, min(len(self.windows(task.protocol)), (task.part + 1) * PART))
 
-    def _answer(self, task: Task, device: torch.device) -> Answer:
-        key = (task.protocol, task.entry, device)
+    def _forecast(self, task: Task, device: torch.device) -> Forecast:
+        key = (task.protocol, task.competitor, device)
         if self._prepared is None or self._prepared[0] != key:
             protocol, windows = self.protocols[task.protocol], self.windows(task.protocol)
-            self._prepared = key, self.entries[task.entry].prepare(task.protocol, protocol, windows, device)
+            self._prepared = key, self.competitors[task.competitor].prepare(task.protocol, protocol, windows, device)
         return self._prepared[1]
 
     def _keep(self, task: Task, frames: Float[np.ndarray, "n T C H W"]) -> None:
-        path = self.table.frames_path(task.protocol, self.entries[task.entry].label)
+        path = self.table.frames_path(task.protocol, self.competitors[task.competitor].label)
         with atomic(path) as temporary, temporary.open("wb") as file:
             kept = frames[:, np.asarray(self.shown_leads(task.protocol)) - 1]
             largest = np.finfo(np.float16).max  # a forecast may be finite and larger
@@ -308,26 +307,29 @@ class Evaluation:
         pool.shutdown()
 
 
-def _check_names(entries: Sequence[Entry]) -> None:
-    """Refuse entries that tables would take for seeds of one model, or for the truth."""
-    for model, own in ((one.model, [entry for entry in entries if entry.model == one.model]) for one in entries):
-        if len({type(entry) for entry in own}) > 1 or (len(own) > 1 and any(entry.seed is None for entry in own)):
-            raise ValueError(f"several entries are called {model}, and not for its seeds; give them different names")
-        if model == CEILING and not isinstance(own[0], KnownPhysics):
-            raise ValueError(f"{model} is what the process's own solver is called in every table; choose another name")
+def _check_names(competitors: Sequence[Competitor]) -> None:
+    """Check that competitors of one name are training seeds of one model."""
+    for name in dict.fromkeys(competitor.name for competitor in competitors):
+        seeds = [competitor for competitor in competitors if competitor.name == name]
+        if len({type(one) for one in seeds}) > 1 or (len(seeds) > 1 and any(one.seed is None for one in seeds)):
+            raise ValueError(
+                f"several competitors are called {name}, but they are not seeds of one model; give them different names"
+            )
+        if name == REFERENCE and not isinstance(seeds[0], ReferenceSolver):
+            raise ValueError(f"{name} is the name of the process's own solver in every table; choose another name")
 
 
-_SERVED: tuple[Evaluation, torch.device] | None = None
+_DEVICE: tuple[Evaluation, torch.device] | None = None
 
 
 def _take_device(evaluation: Evaluation, free: "Queue[str]", threads: int) -> None:
     """Make this process serve one device."""
-    global _SERVED
+    global _DEVICE
     torch.set_num_threads(threads)
-    _SERVED = evaluation, torch.device(free.get())
+    _DEVICE = evaluation, torch.device(free.get())
 
 
 def _do(task: Task) -> Task:
-    assert _SERVED is not None
-    evaluation, device = _SERVED
+    assert _DEVICE is not None
+    evaluation, device = _DEVICE
     return evaluation.do(task, device)

@@ -1,4 +1,4 @@
-"""Evaluation: the same numbers in one go or in pieces, alone or shared; known physics, foreign predictions, NaN."""
+"""Evaluation: the same numbers in one go or in pieces, alone or shared; the reference solver, external forecasts, NaN."""
 
 import math
 import os
@@ -15,10 +15,10 @@ import torch
 from conftest import small_process
 from torch.utils.data import default_collate
 
-from microevo.benchmark import Evaluation, KnownPhysics, Model, Protocol, Scores, Submitted
-from microevo.benchmark.cost import mean_rmse
-from microevo.benchmark.entry import persistence
-from microevo.benchmark.known_physics import NO_WORSE, Physics
+from microevo.benchmark import Evaluation, ExternalForecasts, Model, Protocol, ReferenceSolver, Scores
+from microevo.benchmark.competitors import persistence
+from microevo.benchmark.competitors.reference_solver import StoredProcess
+from microevo.benchmark.cost import NO_WORSE, mean_rmse
 from microevo.benchmark.run import _measure
 from microevo.data import TrajectoryStore, Window, WindowDataset, generate
 from microevo.metrics import absolute_error, squared_error
@@ -111,11 +111,16 @@ def test_no_number_depends_on_batches_processes_or_an_interruption(small_store, 
 
 def test_a_killed_benchmark_goes_on(small_store, tmp_path):
     command = (
-        "from pathlib import Path; from test_evaluate import *; import torch\n"
+        "from pathlib import Path; from test_evaluation import *; import torch\n"
         "torch.set_num_threads(1)\n"
         f"evaluation(Path({str(small_store)!r}), Path({str(tmp_path / 'killed')!r}), models()).run(progress=False)"
     )
-    process = subprocess.Popen([sys.executable, "-c", command], cwd=Path(__file__).parent, start_new_session=True)
+    here = Path(__file__).parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", command],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent), str(here.parents[1])])},
+        start_new_session=True,
+    )
     while process.poll() is None and not list(tmp_path.rglob("*.parquet")):
         time.sleep(0.01)
     if process.poll() is None:
@@ -154,17 +159,17 @@ def test_a_forecast_that_breaks_is_noted_frame_by_frame(small_store, tmp_path):
 def test_entries_that_cannot_answer_are_refused_before_anything_is_computed(small_store, tmp_path):
     with pytest.raises(ValueError, match="FCN forecasts 2 fields, but the benchmark asks for 1"):
         evaluation(small_store, tmp_path, [Model("FCN", FCN(n_past=4, channels=2, hid_s=2, hid_t=4, n_t=2))]).begin()
-    with pytest.raises(ValueError, match="several entries are called FCN"):
+    with pytest.raises(ValueError, match="several competitors are called FCN"):
         evaluation(small_store, tmp_path, [models()[0], models()[0]])
     a = models()[0].forecaster
-    for one, other in ((Model("A", a, seed=0), Submitted("A", {})), (Model("A", a, seed=0), Model("A", a))):
-        with pytest.raises(ValueError, match="several entries are called A, and not for its seeds"):
+    for one, other in ((Model("A", a, seed=0), ExternalForecasts("A", {})), (Model("A", a, seed=0), Model("A", a))):
+        with pytest.raises(ValueError, match="several competitors are called A, but they are not seeds of one model"):
             evaluation(small_store, tmp_path, [one, other])
-    with pytest.raises(ValueError, match="several entries are called Truth"):
+    with pytest.raises(ValueError, match="several competitors are called Truth"):
         evaluation(small_store, tmp_path, [Model("Truth", a, seed=0)])
-    with pytest.raises(ValueError, match="Known physics is what the process's own solver is called"):
-        evaluation(small_store, tmp_path, [Model("Known physics", a, seed=0)])
-    evaluation(small_store, tmp_path, [Model("A", a, seed=0), Model("A", a, seed=1), KnownPhysics()])
+    with pytest.raises(ValueError, match="Reference solver is the name of the process's own solver"):
+        evaluation(small_store, tmp_path, [Model("Reference solver", a, seed=0)])
+    evaluation(small_store, tmp_path, [Model("A", a, seed=0), Model("A", a, seed=1), ReferenceSolver()])
     assert not list(tmp_path.rglob("*.parquet"))
 
 
@@ -188,7 +193,7 @@ def test_predictions_of_others_are_scored_like_ours(small_store, tmp_path, answe
         zarr.save_array(path, shifted)
     else:
         np.save(path, shifted[:, :, 0] if "without" in form else shifted)
-    evaluation(small_store, tmp_path / "out", [Submitted("Theirs", {"4->6": path})]).run(progress=False)
+    evaluation(small_store, tmp_path / "out", [ExternalForecasts("Theirs", {"4->6": path})]).run(progress=False)
     table = read(tmp_path / "out")
     rows = table[(table.model == "Theirs") & (table.metric == "mae")]
     assert len(rows) == answers.shape[0] * 6
@@ -199,21 +204,23 @@ def test_predictions_that_do_not_fit_are_refused(small_store, tmp_path, answers)
     def refused(array, said, name="theirs.npy"):
         np.save(tmp_path / name, array, allow_pickle=True)
         with pytest.raises(ValueError, match=said):
-            evaluation(small_store, tmp_path / "out", [Submitted("Theirs", {"4->6": tmp_path / name})]).begin()
+            evaluation(small_store, tmp_path / "out", [ExternalForecasts("Theirs", {"4->6": tmp_path / name})]).begin()
 
     refused(answers[:-1], r"have the shape \(29, 6, 1, 16, 16\), but 4->6 asks for \(30, 6, 1, 16, 16\)")
     refused(answers[:, :5], "have the shape")
     refused(answers[..., :8], "have the shape")
-    refused(np.array([{"a": 1}], dtype=object), "is no NumPy file of numbers")
+    refused(np.array([{"a": 1}], dtype=object), "is not a NumPy file of numbers")
     refused(np.array(["a"]), "predictions are real numbers")
     with pytest.raises(FileNotFoundError, match="no predictions at nothing"):
-        Submitted("Theirs", {"4->6": "nothing.npy"})
+        ExternalForecasts("Theirs", {"4->6": "nothing.npy"})
     (tmp_path / "text.txt").write_text("no")
     with pytest.raises(ValueError, match="is neither a"):
-        evaluation(small_store, tmp_path / "out", [Submitted("Theirs", {"4->6": tmp_path / "text.txt"})]).begin()
+        evaluation(
+            small_store, tmp_path / "out", [ExternalForecasts("Theirs", {"4->6": tmp_path / "text.txt"})]
+        ).begin()
 
 
-# ----------------------------------------------------------------- known physics
+# ----------------------------------------------------------------- the reference solver
 
 
 @pytest.mark.parametrize(
@@ -235,30 +242,30 @@ def test_predictions_that_do_not_fit_are_refused(small_store, tmp_path, answers)
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, list | float) else "",
 )
-def test_known_physics_is_ahead_of_persistence(law, fields, largest, tmp_path):
+def test_the_reference_solver_is_ahead_of_persistence(law, fields, largest, tmp_path):
     store = tmp_path / "store.zarr"
     generate(law, store, splits={"test": 2}, frames=9, seed=2)
     protocols = {"4->5": Protocol(store=str(store), n_past=4, horizon=5)}
-    entries = [KnownPhysics(), persistence(1)]
+    entries = [ReferenceSolver(), persistence(1)]
     Evaluation(protocols, entries, {"4->5": PIXEL}, fields, tmp_path / "out").run(progress=False)
     table = read(tmp_path / "out")
     error = table[table.metric == "mse"].groupby(["model", "lead"]).value.mean().unstack() ** 0.5
-    assert float(error.loc["Known physics"].max()) < largest
-    assert float(error.loc["Known physics", 5]) < 0.5 * float(error.loc["Persistence", 5])
+    assert float(error.loc["Reference solver"].max()) < largest
+    assert float(error.loc["Reference solver", 5]) < 0.5 * float(error.loc["Persistence", 5])
 
 
-def test_known_physics_goes_on_as_the_data_did(tmp_path):
-    # The cheap scheme has no memory but its clock: from the state that the frames show it takes the steps of the data.
+def test_the_reference_solver_continues_as_the_data_did(tmp_path):
+    # The fast scheme depends on its clock alone: from the state that the frames show it takes the steps of the data.
     # With the short steps after a quench it would be off by 4e-3 and more.
     law = RegularSolution(grid=Grid(shape=(32, 32), boundary="no-flux"), kappa=12.0, first_frame=16.0, scheme="cheap")
     store = generate(law, tmp_path / "store.zarr", splits={"test": 2}, frames=14, seed=2)
     windows = WindowDataset(store, range(2), fields=["c"], n_past=4, n_future=5, stride=3)
     alone = Window(*default_collate([windows[1]]))
     batch = Window(*default_collate([windows[i] for i in (3, 0, 2, 1)]))
-    forecast = Physics(store).forecast(batch, 5)
+    forecast = StoredProcess(store).forecast(batch, 5)
     assert batch.start.tolist() == [3, 0, 0, 3]
     assert float((forecast - batch.future).abs().max()) < 1e-5
-    assert float((Physics(store).timed(alone)(batch.past, 5) - alone.future).abs().max()) < 1e-5
+    assert float((StoredProcess(store).timed(alone)(batch.past, 5) - alone.future).abs().max()) < 1e-5
 
 
 @pytest.mark.parametrize("fields", [["u"], ["u", "v"], ["v"], ["v", "u"]])
@@ -269,7 +276,9 @@ def test_drawn_parameters_belong_to_their_trajectory(fields, tmp_path):
     draw = {"wavelength": Range(low=12.0, high=40.0), "direction": Range(low=0.0, high=360.0)}
     generate(law, tmp_path / "waves.zarr", splits={"train": 2, "test": 3}, frames=9, seed=2, draw=draw)
     protocols = {"4->5": Protocol(store=str(tmp_path / "waves.zarr"), n_past=4, horizon=5)}
-    Evaluation(protocols, [KnownPhysics()], {"4->5": PIXEL}, fields, tmp_path / "out", batch_size=2).run(progress=False)
+    Evaluation(protocols, [ReferenceSolver()], {"4->5": PIXEL}, fields, tmp_path / "out", batch_size=2).run(
+        progress=False
+    )
     table = read(tmp_path / "out")
     assert float(table[table.metric == "mae"].value.max()) < 1e-5
 
@@ -277,20 +286,20 @@ def test_drawn_parameters_belong_to_their_trajectory(fields, tmp_path):
 def test_physics_of_imported_data_is_not_known(make_store, tmp_path):
     store = make_store(splits=("test",), frames=9)
     protocols = {"4->5": Protocol(store=str(store.path), n_past=4, horizon=5)}
-    made = Evaluation(protocols, [KnownPhysics(), persistence(1)], {"4->5": PIXEL}, ["c"], tmp_path / "out")
-    assert [made.entries[task.entry].model for task in made.begin()] == ["Truth", "Persistence"]
+    made = Evaluation(protocols, [ReferenceSolver(), persistence(1)], {"4->5": PIXEL}, ["c"], tmp_path / "out")
+    assert [made.competitors[task.competitor].name for task in made.begin()] == ["Truth", "Persistence"]
 
 
-# ------------------------------------------------------ known physics, as rough
+# ------------------------------------------------------ the accuracy-matched solver
 
 
-def few(store: Path, n_past: int, horizon: int, count: int = 2, fields: str = "c") -> tuple[Physics, Window]:
+def few(store: Path, n_past: int, horizon: int, count: int = 2, fields: str = "c") -> tuple[StoredProcess, Window]:
     windows = WindowDataset(TrajectoryStore.open(store), range(count), fields=[fields], n_past=n_past, n_future=horizon)
     firsts = [windows[i * (len(windows) // count)] for i in range(count)]
-    return Physics(windows.store), Window(*default_collate(firsts))
+    return StoredProcess(windows.store), Window(*default_collate(firsts))
 
 
-def test_a_solver_is_made_no_worse_than_a_forecast(small_store):
+def test_the_coarsest_solver_as_accurate_as_a_forecast(small_store):
     physics, window = few(small_store, 4, 20)
     solver = physics.timed(window)
 
@@ -304,17 +313,17 @@ def test_a_solver_is_made_no_worse_than_a_forecast(small_store):
         return int(stepper.steps_taken.sum())
 
     cheap = error(solver.forecast(20))
-    rough = solver.no_worse_than(4 * cheap, error, 20)
+    rough = solver.accuracy_matched(4 * cheap, error, 20)
     assert cheap < error(rough.forecast(20)) <= 4 * cheap
     assert rough.scheme.tolerance > solver.scheme.tolerance
     assert steps(rough.scheme) < steps(solver.scheme)
-    assert solver.no_worse_than(cheap / 2, error, 20) is None
-    roughest = solver.no_worse_than(math.inf, error, 20)
+    assert solver.accuracy_matched(cheap / 2, error, 20) is None
+    roughest = solver.accuracy_matched(math.inf, error, 20)
     assert roughest.scheme.coarser() is None
     assert torch.equal(roughest(window.past[:1], 20), roughest.forecast(20)[:1])  # the first window is timed
 
 
-def test_a_solver_is_no_rougher_than_it_can_be_integrated(small_store, monkeypatch):
+def test_a_solver_is_no_coarser_than_can_be_integrated(small_store, monkeypatch):
     physics, window = few(small_store, 4, 6)
     solve = physics.solve
 
@@ -324,9 +333,9 @@ def test_a_solver_is_no_rougher_than_it_can_be_integrated(small_store, monkeypat
         return solve(scheme, start, horizon)
 
     monkeypatch.setattr(physics, "solve", brittle)
-    rough = physics.timed(window).no_worse_than(math.inf, lambda frames: 0.0, 6)
+    rough = physics.timed(window).accuracy_matched(math.inf, lambda frames: 0.0, 6)
     assert rough.scheme.tolerance == pytest.approx(0.081)
-    assert physics.timed(window).no_worse_than(1.0, lambda frames: math.nan, 6) is None
+    assert physics.timed(window).accuracy_matched(1.0, lambda frames: math.nan, 6) is None
 
 
 def test_a_solver_that_leaves_its_bounds_is_too_rough(tmp_path):
@@ -334,18 +343,18 @@ def test_a_solver_that_leaves_its_bounds_is_too_rough(tmp_path):
     generate(law, tmp_path / "mixtures.zarr", splits={"test": 2}, frames=9, seed=2)
     physics, window = few(tmp_path / "mixtures.zarr", 4, 5)
     solver = physics.timed(window)
-    rough = solver.no_worse_than(math.inf, lambda frames: 0.0, 5)
+    rough = solver.accuracy_matched(math.inf, lambda frames: 0.0, 5)
     assert rough.scheme.longest_step > solver.scheme.longest_step
     with pytest.raises(
-        ValueError, match=r"known physics of .*mixtures.zarr, trajectory \d: at time .*known_physics false"
+        ValueError, match=r"the reference solver of .*mixtures.zarr, trajectory \d: at time .*reference_solver false"
     ):
-        physics.solve(rough.scheme.coarser(), solver.start, 5)
+        physics.solve(rough.scheme.coarser(), solver.initial, 5)
 
 
 def test_the_state_on_the_finer_grid_is_that_of_the_data(tmp_path):
     law = SpinodalDecomposition(grid=Grid(shape=(32, 32), coarsen=2), first_frame=20.0, frame_interval=5.0)
     store = generate(law, tmp_path / "fine.zarr", splits={"test": 1}, frames=6, seed=2)
-    frame = law.image(Physics(store).state([0], 5))
+    frame = law.image(StoredProcess(store).state([0], 5))
     assert np.array_equal(frame[0].numpy(), store.read(0)[5])
 
 
@@ -353,20 +362,20 @@ def test_a_closed_form_is_never_rough(tmp_path):
     law = PlaneWave(grid=Grid(shape=(16, 16), boundary="no-flux"))
     generate(law, tmp_path / "waves.zarr", splits={"test": 2}, frames=9, seed=2)
     physics, window = few(tmp_path / "waves.zarr", 4, 5, fields="u")
-    assert physics.timed(window).no_worse_than(math.inf, lambda frames: 0.0, 5) is None
+    assert physics.timed(window).accuracy_matched(math.inf, lambda frames: 0.0, 5) is None
 
 
 def test_the_cost_table_has_a_solver_no_worse_than_the_best_network(small_store, tmp_path):
-    entries = [*models(), KnownPhysics()]
+    entries = [*models(), ReferenceSolver()]
     table = _measure(evaluation(small_store, tmp_path, entries), "4->6", "cpu", repeats=1, warmup=0)
     assert table["model"].str.startswith(NO_WORSE).sum() == 1
     rmse = table.set_index("model")["rmse"]
     best = rmse[["FCN", "ConvLSTM"]].idxmin()
     assert rmse["Persistence"] < rmse[best]  # which is no network
-    assert rmse["Known physics"] < rmse[NO_WORSE + best] <= rmse[best]
+    assert rmse["Reference solver"] < rmse[NO_WORSE + best] <= rmse[best]
     assert table["device"].str.contains("CPU").all()
 
-    alone = evaluation(small_store, tmp_path, [persistence(1), KnownPhysics()])
-    assert set(_measure(alone, "4->6", "cpu", repeats=1, warmup=0)["model"]) == {"Persistence", "Known physics"}
+    alone = evaluation(small_store, tmp_path, [persistence(1), ReferenceSolver()])
+    assert set(_measure(alone, "4->6", "cpu", repeats=1, warmup=0)["model"]) == {"Persistence", "Reference solver"}
     foreign = evaluation(small_store, tmp_path, models())
     assert set(_measure(foreign, "4->6", "cpu", repeats=1, warmup=0)["model"]) == {"FCN", "ConvLSTM", "Persistence"}

@@ -23,7 +23,7 @@ SAME = {"process": "noise", "protocol": "p", "git": "abc", "data": "0123"}
 def fill(table: LongTable, model: str, values: np.ndarray, seed: int | None = None, metric: str = "mse") -> None:
     label = model if seed is None else f"{model}-seed{seed}"
     if not table.group("p", label).exists():
-        table.begin("p", label, {"protocol": "p", "identity": "x", "scores": []})
+        table.begin("p", label, {"protocol": "p", "fingerprint": "x", "scores": []})
     number = len(list(table.group("p", label).glob("*.parquet")))
     leads = np.arange(1, values.shape[1] + 1)
     trajectories = list(range(len(values)))
@@ -124,7 +124,7 @@ def test_few_seeds_widen_the_interval():
 
 def test_windows_of_one_trajectory_count_once(table):
     values = np.array([[1.0], [3.0]])
-    table.begin("p", "A", {"protocol": "p", "identity": "x", "scores": []})
+    table.begin("p", "A", {"protocol": "p", "fingerprint": "x", "scores": []})
     table.write(
         table.part("p", "A", 0), {"mae": Block(values, np.array([1]))}, trajectories=[7, 7], starts=[0, 5], model="A",
         seed=None, **SAME,
@@ -182,12 +182,12 @@ def test_other_trajectories_are_not_compared(table):
 
 
 def test_results_of_other_settings_are_kept(table):
-    about = {"protocol": {"digest": "1"}, "identity": "weights", "scores": ["mse"]}
+    about = {"protocol": {"digest": "1"}, "fingerprint": "weights", "scores": ["mse"]}
     table.begin("p", "A", about)
     table.begin("p", "A", about)
     for name, value, said in (
         ("protocol", {"digest": "2"}, "settings of the protocol or data"),
-        ("identity", "others", "weights or predictions"),
+        ("fingerprint", "others", "weights or predictions"),
         ("scores", ["mae"], "metrics, or leads of curves"),
     ):
         with pytest.raises(FileExistsError, match=f"made with other {said}; use --overwrite"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from microevo.benchmark import Protocol
-from microevo.benchmark.past import fill_past
+from microevo.benchmark.competitors.model import pad_input
 
 
 def test_windows_are_those_of_the_first_trajectories(make_store):
@@ -40,7 +40,9 @@ def test_a_name_keeps_its_promise():
     protocol.check_name("10->50")
     protocol.check_name("10->50 at 256x256")
     protocol.check_name("shifted composition")
-    with pytest.raises(ValueError, match="the protocol 10->90 shows 10 frames and asks for 50; name it 10->50"):
+    with pytest.raises(
+        ValueError, match="the protocol 10->90 has 10 input frames and 50 target frames; name it 10->50"
+    ):
         protocol.check_name("10->90")
 
 
@@ -76,14 +78,14 @@ def test_missing_past_frames():
     past = torch.tensor([[[1.0], [2.0]], [[5.0], [5.0]]])[..., None, None]  # two windows of two frames of one pixel
 
     def filled(how):
-        return fill_past(past, 4, how).flatten(1).tolist()
+        return pad_input(past, 4, how).flatten(1).tolist()
 
     assert filled("first") == [[1, 1, 1, 2], [5, 5, 5, 5]]
     assert filled("linear") == [[1, 1, 1, 2], [5, 5, 5, 5]]  # not below what was seen
     assert filled("zeros") == [[0, 0, 1, 2], [0, 0, 5, 5]]
     wide = torch.tensor([0.0, 4.0])
     steps = torch.stack([wide + 1, wide.flip(0) / 8 + wide])[None, :, None, None]
-    assert fill_past(steps, 3, "linear")[0, 0].flatten().tolist() == pytest.approx([1.5, 5.0])
-    assert torch.equal(fill_past(past, 2, "zeros"), past)
-    with pytest.raises(ValueError, match="2 past frames are shown, but the network takes 1"):
-        fill_past(past, 1, "first")
+    assert pad_input(steps, 3, "linear")[0, 0].flatten().tolist() == pytest.approx([1.5, 5.0])
+    assert torch.equal(pad_input(past, 2, "zeros"), past)
+    with pytest.raises(ValueError, match="there are 2 input frames, but the network takes 1"):
+        pad_input(past, 1, "first")

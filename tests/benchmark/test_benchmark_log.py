@@ -32,7 +32,7 @@ def test_tables_curves_and_animations_go_to_wandb(settings, tmp_path):
     wandb.finish()  # the next test's logger would go on with this run
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     files = [path.name for path in (folder / "files" / "media").rglob("*.*")]
-    assert sum(name.endswith(".gif") for name in files) == 2  # known physics on both protocols
+    assert sum(name.endswith(".gif") for name in files) == 2  # the reference solver on both protocols
     pictures = {path.parent.name: path.read_bytes() for path in (folder / "files" / "media").rglob("*.png")}
     out = Path(settings["output"])
     assert pictures == {name: (out / picture_name(name)).read_bytes() for name in settings["protocols"]}
@@ -55,7 +55,7 @@ def test_other_loggers_get_means_and_curves(settings, tmp_path, capsys):
         curve = table.set_index("step")[f"benchmark/{name}/Persistence/rmse_by_lead"].dropna()
         assert curve.index.tolist() == list(range(1, horizon + 1))
         np.testing.assert_allclose(curve, Curves.read(results.table, name, "rmse").mean("Persistence"))
-    energies = [f"benchmark/4->6/{model}/free_energy_by_lead" for model in ("Truth", "Known physics")]
+    energies = [f"benchmark/4->6/{model}/free_energy_by_lead" for model in ("Truth", "Reference solver")]
     assert table[energies[0]].dropna().to_numpy() == pytest.approx(table[energies[1]].dropna().to_numpy(), rel=1e-3)
     told = capsys.readouterr().out
     assert f"CSVLogger takes no pictures: see the .png files and report.html in {settings['output']}" in told
@@ -85,7 +85,7 @@ def drawn(monkeypatch) -> Callable[..., Axes]:
 
 
 def test_a_diverged_model_does_not_flatten_the_others(drawn):
-    models = {"Persistence": [0.1, 0.2], "FCN": [0.05, 0.1], "Known physics": [0.0, 0.0]}
+    models = {"Persistence": [0.1, 0.2], "FCN": [0.05, 0.1], "Reference solver": [0.0, 0.0]}
     for axes, plain in zip(drawn(**models, Wild=[0.1, 1e5], Lost=[0.1, np.inf]), drawn(**models), strict=True):
         assert axes.get_ylim() == plain.get_ylim()
         assert axes.get_title("left") == "beyond this axis: Wild, Lost"
@@ -99,7 +99,7 @@ def test_a_model_that_is_only_bad_stays_in_sight(drawn):
 
 
 def test_what_is_at_zero_is_seen_whole(drawn):
-    for axes in drawn(Persistence=[0.1, 0.2], **{"Known physics": [0.0, 0.0]}):
+    for axes in drawn(Persistence=[0.1, 0.2], **{"Reference solver": [0.0, 0.0]}):
         assert -0.05 < axes.get_ylim()[0] / axes.get_ylim()[1] < -0.02
     drawn(Persistence=[0.0, 0.0], FCN=[0.0, 0.1])  # where nothing moves
     drawn(FCN=[np.nan, np.nan])
@@ -113,7 +113,7 @@ def test_files_for_papers(settings, capsys):
         "## 4->6",
         "**Note:** a late start",
         "(4-to-6.png)",
-        "Known physics",
+        "Reference solver",
         "Persistence",
         "free energy",
         "## Cost",
@@ -131,7 +131,7 @@ def test_files_for_papers(settings, capsys):
 def test_overwriting_is_asked_for(settings):
     run(**settings)
     other = settings | {"protocols": {"4->5": settings["protocols"]["4->6"]}}
-    with pytest.raises(ValueError, match="the protocol 4->5 shows 4 frames and asks for 6"):
+    with pytest.raises(ValueError, match="the protocol 4->5 has 4 input frames and 6 target frames"):
         run(**other)
     changed = settings | {"physics": "none"}
     with pytest.raises(FileExistsError, match="made with other metrics, or leads of curves; use --overwrite"):
@@ -144,7 +144,7 @@ def test_missing_data_and_unknown_protocols_are_refused(settings, tmp_path):
         run(**settings, only=["5->95"])
     with pytest.raises(FileNotFoundError, match="no trajectory store at nowhere"):
         run(**(settings | {"protocols": {"p": Protocol(store="nowhere")}}))
-    with pytest.raises(ValueError, match=r"the predictions .* answer one protocol"):
+    with pytest.raises(ValueError, match=r"the predictions .* are for one protocol"):
         run(**settings, predictions="theirs.npy")
     with pytest.raises(FileNotFoundError, match="there is no benchmark in"):
         run(**settings, render_only=True)

@@ -19,7 +19,7 @@ from microevo.metrics import letap_microevoeval, microevoeval_total
 from microevo.models import FCN
 from microevo.processes import Grid, PlaneWave
 
-SEEN = {"leads": [1, 4], "repeats": 0, "known_physics": False, "physics": "none", "device": "cpu"}
+SEEN = {"leads": [1, 4], "repeats": 0, "reference_solver": False, "physics": "none", "device": "cpu"}
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_cost_is_measured_on_the_device_in_use(small_store, here, monkeypatch):
         ({"warmup": -1}, "warmup must be at least 0, but it is -1"),
         ({"repeats": -1}, "repeats must be at least 0"),
         ({"processes": 0}, "processes must be at least 1"),
-        ({"predictions": {"good": {"4->66": "good.npy"}}}, "good answer 4->66, but the benchmark has 4->6, 4->3"),
+        ({"predictions": {"good": {"4->66": "good.npy"}}}, "good are for 4->66, but the benchmark has 4->6, 4->3"),
         ({"predictions": {"": {"4->6": "good.npy"}}}, "has no name"),
     ],
 )
