@@ -167,6 +167,8 @@ def _open_or_create(path: Path, layout: StoreSchema, overwrite: bool) -> Traject
         raise FileExistsError(
             f"{path} was made with other settings ({difference}); use --overwrite to replace it or choose another path"
         )
+    if store.attributes["complete"] and store.missing():
+        store.reopen()
     changed = _changed_versions(store)
     if changed and not store.attributes["complete"]:
         warnings.warn(

@@ -98,9 +98,14 @@ class StoreSchema:
                 },
             )
 
-        def coordinate(name: str, values: np.ndarray, dimension: str, **attributes: Any) -> None:
+        def coordinate(name: str, values: np.ndarray, dimension: str, fill: int = 0, **attributes: Any) -> None:
             array = group.create_array(
-                name, shape=values.shape, dtype=values.dtype, dimension_names=(dimension,), attributes=attributes
+                name,
+                shape=values.shape,
+                dtype=values.dtype,
+                fill_value=fill,
+                dimension_names=(dimension,),
+                attributes=attributes,
             )
             array[:] = values
 
@@ -117,6 +122,7 @@ class StoreSchema:
             "split",
             np.array([SPLITS.index(name) for name in self.splits], dtype=np.int8),
             "trajectory",
+            fill=-1,  # a missing chunk must not be read as the training split
             flag_values=list(range(len(SPLITS))),
             flag_meanings=" ".join(SPLITS),
         )

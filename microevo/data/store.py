@@ -1,12 +1,14 @@
 """TrajectoryStore: simulated or imported trajectories on disk."""
 
-import contextlib
 import errno
 import hashlib
+import itertools
+import math
 import os
 import shutil
 import tempfile
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,9 @@ import zarr.codecs
 from jaxtyping import Float
 
 from microevo.data.schema import SCHEMA_VERSION, SPLITS, StoreSchema
+
+# What zarr's codecs raise for a chunk that is cut off or overwritten.
+DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error)
 
 
 class TrajectoryStore:
@@ -47,7 +52,7 @@ class TrajectoryStore:
 
         Raises:
             FileNotFoundError: There is nothing at `path`.
-            ValueError: `path` is not a trajectory store, is one of a newer version, or is unfinished.
+            ValueError: `path` is not a trajectory store, is one of a newer version, is unfinished, or is damaged.
         """
         path = Path(path)
         if not path.exists():
@@ -71,6 +76,8 @@ class TrajectoryStore:
                 f"{path} is unfinished ({there} of {len(store)} trajectories); finish it by running again: "
                 f"{attributes['command'] or 'the call that made it'}"
             )
+        if not unfinished and (missing := store.missing()):
+            raise store._damage(missing)
         return store
 
     @classmethod
@@ -138,12 +145,16 @@ class TrajectoryStore:
 
     def missing(self, trajectories: range | None = None) -> list[int]:
         """Trajectories that are not yet written, among `trajectories` or among all."""
-        size = 4 * self.frames * int(np.prod(self.image_shape))
         return [
             i
             for i in (range(len(self)) if trajectories is None else trajectories)
-            if not all(_has_size(self._chunk(name, i), size) for name in self.fields)
+            if not all(self._is_there(name, i) for name in self.fields)
         ]
+
+    def reopen(self) -> None:
+        """Mark a complete store as unfinished, so that the trajectories that it has lost can be written again."""
+        self.attributes["complete"] = False
+        zarr.open_group(self.path, mode="r+").attrs["complete"] = False
 
     def finish(self) -> None:
         """Check that no trajectory is missing, add statistics and fingerprint, and mark the store complete.
@@ -239,18 +250,58 @@ class TrajectoryStore:
 
         A store in microevo's own layout is read through a memory map of the chunk, which is much faster than
         zarr's indexing. Any other layout is read through zarr, with the same result.
+
+        Raises:
+            ValueError: The trajectory is missing or damaged.
         """
         names = self.fields if fields is None else tuple(fields)
         parts = [self._read_field(name, trajectory, slice(start, stop)) for name in names]
         return np.stack(parts, axis=1).astype(np.float32, copy=False)
 
     def _read_field(self, name: str, trajectory: int | np.integer, frames: slice) -> np.ndarray:
+        array = self._arrays[name]
         if self._mappable[name]:
+            if not self._is_there(name, trajectory):
+                raise self._damage([int(trajectory)])
             chunk = self._chunk(name, trajectory)
-            with contextlib.suppress(FileNotFoundError):
-                array = self._arrays[name]
-                return np.memmap(chunk, dtype=array.dtype.newbyteorder("<"), mode="r", shape=array.shape[1:])[frames]
-        return np.asarray(self._arrays[name][int(trajectory), frames])
+            return np.memmap(chunk, dtype=array.dtype.newbyteorder("<"), mode="r", shape=array.shape[1:])[frames]
+        try:
+            values = np.asarray(array[int(trajectory), frames])
+        except DECODING_ERRORS as error:
+            raise self._damage([int(trajectory)]) from error
+        if np.isnan(values).any():  # a store holds finite values, and zarr reads a missing chunk as NaN
+            raise self._damage([int(trajectory)])
+        return values
+
+    def _is_there(self, name: str, trajectory: int | np.integer) -> bool:
+        """Whether all chunks of a field of a trajectory exist, and have the size that they must have."""
+        array = self._arrays[name]
+        if self._mappable[name]:
+            try:
+                return self._chunk(name, trajectory).stat().st_size == array.dtype.itemsize * math.prod(array.shape[1:])
+            except FileNotFoundError:
+                return False
+        if array.fill_value is None or not np.isnan(
+            array.fill_value
+        ):  # zarr does not write chunks that consist of the fill value
+            return True
+        sizes = array.shards or array.chunks
+        grid = [range(math.ceil(length / size)) for length, size in zip(array.shape[1:], sizes[1:], strict=True)]
+        keys = (array.metadata.encode_chunk_key((int(trajectory) // sizes[0], *c)) for c in itertools.product(*grid))
+        return all((self.path / name / key).exists() for key in keys)
+
+    def _damage(self, trajectories: Sequence[int]) -> ValueError:
+        """The error for trajectories that are missing or damaged, with the way to get them back."""
+        first, others = trajectories[0], len(trajectories) - 1
+        which = f"trajectory {first}" + (f" and {others} others" if others > 1 else " and another one" * others)
+        command = self.attributes["command"] or "the call that made it"
+        simulated = isinstance(self.attributes["recipe"].get("process"), dict)
+        remedy = "simulate it again by running" if simulated else "make the store again, with --overwrite, by running"
+        state = "damaged" if self.attributes["complete"] else "unfinished"
+        return ValueError(
+            f"{self.path} is {state}: {which} of {len(self)} {'are' if others else 'is'} missing or incomplete; "
+            f"{remedy}: {command}"
+        )
 
     def _chunk(self, name: str, trajectory: int | np.integer) -> Path:
         return self.path.joinpath(name, "c", str(trajectory), *("0" * (1 + len(self.image_shape))))
@@ -260,11 +311,29 @@ class TrajectoryStore:
         mode: Literal["r", "r+"] = "r+" if os.access(self.path, os.W_OK) else "r"
         # The metadata of the arrays themselves: the consolidated copy is outdated if an array was rewritten.
         group = zarr.open_group(self.path, mode=mode, use_consolidated=False)
-        return {name: group[name] for name in self.attributes["fields"]}
+        arrays: dict[str, zarr.Array] = {}
+        for name in self.attributes["fields"]:
+            try:
+                arrays[name] = group[name]  # type: ignore[assignment]
+            except (KeyError, ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{self.path} is damaged: the metadata of the field {name} are missing or incomplete; make the store "
+                    f"again by running: {self.attributes['command'] or 'the call that made it'}"
+                ) from error
+        return arrays
 
     @cached_property
     def _split(self) -> np.ndarray:
-        return np.asarray(zarr.open_group(self.path, mode="r")["split"])
+        try:
+            splits = np.asarray(zarr.open_group(self.path, mode="r")["split"])
+        except (KeyError, *DECODING_ERRORS):
+            splits = np.array([-1])
+        if (splits < 0).any():  # the fill value
+            raise ValueError(
+                f"{self.path} is damaged: the split of its trajectories is missing; make the store again by running: "
+                f"{self.attributes['command'] or 'the call that made it'}"
+            )
+        return splits
 
     @cached_property
     def _mappable(self) -> dict[str, bool]:
@@ -277,13 +346,6 @@ def _read_attributes(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
         return None
     return attributes if "microevo_schema" in attributes else None
-
-
-def _has_size(chunk: Path, size: int) -> bool:
-    try:
-        return chunk.stat().st_size == size
-    except FileNotFoundError:
-        return False
 
 
 def _is_plain(array: zarr.Array) -> bool:

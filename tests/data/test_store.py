@@ -106,7 +106,9 @@ def test_an_unfinished_store_is_refused_with_the_way_to_finish_it(tmp_path):
         TrajectoryStore.open(tmp_path / "a.zarr")
     partly = TrajectoryStore.open(tmp_path / "a.zarr", unfinished=True)
     assert partly.missing() == [0, 2]
-    assert np.isnan(partly.read(0)).all()
+    assert np.isnan(np.asarray(zarr.open_group(partly.path)["c"][0])).all()
+    with pytest.raises(ValueError, match=r"unfinished: trajectory 0 of 3 is missing"):
+        partly.read(0)
     with pytest.raises(ValueError, match="misses 2 of 3"):
         partly.finish()
 
