@@ -1,11 +1,13 @@
 """What a run writes besides its weights, and how it goes on when it is interrupted."""
 
+from microevo.callbacks.channels_last import ChannelsLast
 from microevo.callbacks.forecasts import ForecastWriter, ValidationFilmstrip
 from microevo.callbacks.resume import SaveLast, SeedSteps
 from microevo.callbacks.run import SaveRun
 from microevo.callbacks.table import LeadTable
 
 __all__ = [
+    "ChannelsLast",
     "ForecastWriter",
     "LeadTable",
     "SaveLast",

@@ -1,0 +1,5 @@
+"""Simulate, learn and benchmark microstructure evolution."""
+
+from importlib.metadata import version
+
+__version__ = version("microevo")

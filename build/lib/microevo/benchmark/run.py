@@ -1,0 +1,317 @@
+"""The benchmark command: entries, protocols, cost and report."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from microevo.benchmark.cost import Forecast, device_name, forecast_rmse, mean_rmse, measure_cost, parameters
+from microevo.benchmark.entry import Entry, Model, persistence
+from microevo.benchmark.evaluate import Evaluation, Scores
+from microevo.benchmark.known_physics import NO_WORSE, KnownPhysics, Physics, Solver
+from microevo.benchmark.log import log_results
+from microevo.benchmark.page import write_page
+from microevo.benchmark.physics import Kind, PhysicalQuantities, kind_of
+from microevo.benchmark.protocol import Protocol
+from microevo.benchmark.report import text_table, write_report
+from microevo.benchmark.results import Results
+from microevo.benchmark.submitted import Submitted
+from microevo.data import Window
+from microevo.metrics import (
+    absolute_error,
+    correlation,
+    leapsr_microevoeval,
+    letap_microevoeval,
+    mae_openstl,
+    mse_openstl,
+    relative_l2,
+    squared_error,
+    ssim,
+    ssim_openstl,
+)
+from microevo.provenance import git_commit
+
+SSIM_PIXELS = 11  # its window; smaller frames go without
+COMPARED = 4  # windows, if there are as many, with which the cost table tells how accurate its rows are
+
+
+def run(
+    protocols: dict[str, Protocol] = {},  # noqa: B006  (never changed; jsonargparse shows it as the default)
+    checkpoints: dict[str, str | list[str]] = {},  # noqa: B006
+    fields: list[str] = ["c"],  # noqa: B006
+    predictions: str | dict[str, str | dict[str, str]] | None = None,
+    known_physics: bool = True,
+    physics: Literal["auto", "spinodal", "grains", "dendrite", "wave", "none"] = "auto",
+    conventions: bool = False,
+    output: str = "results/benchmark",
+    only: list[str] = [],  # noqa: B006
+    leads: list[int] = [1, 10, 50, 90, 190],  # noqa: B006
+    batch_size: int = 8,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    processes: int | None = None,
+    cost_protocol: str | None = None,
+    repeats: int = 5,
+    warmup: int = 1,
+    render_only: bool = False,
+    logger: Logger | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> Results:
+    """Compare forecasts of the same frames: trained models, predictions made by others, persistence and known physics.
+
+    An interrupted benchmark goes on where it was when the same command is given again.
+
+    Args:
+        protocols: What is shown and what is asked, by name.
+        checkpoints: Name of each model with its checkpoint, or with a list of checkpoints trained with different seeds.
+        fields: Fields that are forecast, in the order of the axis C.
+        predictions: Frames that others forecast: a `.npy` file or zarr array if there is one protocol, else a name with the
+            file of each protocol.
+        known_physics: Whether the process's own solver takes part, where the data were simulated.
+        physics: Which physical quantities are measured, on the first field; `auto` goes by the process that made the data.
+        conventions: Whether the numbers of OpenSTL and MicroEvoEval tables are computed too, in their own definitions.
+        output: Folder of the results.
+        only: Protocols to run; all unless given.
+        leads: Leads of the tables; those beyond the horizon are left out.
+        batch_size: Windows forecast at once; no score depends on it.
+        device: Where to run; `auto` takes the GPUs if there are any.
+        processes: How many processes share the work; one for each GPU unless given, and one on a CPU.
+        cost_protocol: Protocol whose windows the cost is measured with, on one device; unless given the first one that
+            shows as many frames as the networks take.
+        repeats: Timed calls of each model, which take turns; 0 leaves the cost as it is.
+        warmup: Calls of each model before the timed ones.
+        render_only: Make the report anew from the results that are in `output`, and compute nothing.
+        logger: Where to send tables, curves and animations too, for instance a WandbLogger.
+        overwrite: Compute everything anew, or the protocols of `only`, and replace their results in `output`.
+        command: The shell command that this call is, kept with the results.
+
+    Raises:
+        FileExistsError: `output` holds the results of other weights, settings or data.
+        ValueError: An entry cannot answer a protocol.
+    """
+    folder = Path(output)
+    leads = _leads(leads)
+    _check_counts(batch_size=(batch_size, 1), repeats=(repeats, 0), warmup=(warmup, 0), processes=(processes, 1))
+    if render_only:
+        return _render(Results(folder), leads, logger)
+    chosen = _chosen(protocols, only)
+    entries: list[Entry] = []
+    for model, paths in checkpoints.items():
+        entries += [Model(model, path) for path in ([paths] if isinstance(paths, str) else paths)]
+    entries += _submitted(predictions, list(chosen), list(protocols))
+    if "Persistence" not in checkpoints:
+        entries.append(persistence(len(fields)))
+    if known_physics:
+        entries.append(KnownPhysics())
+    evaluation = Evaluation(
+        chosen,
+        entries,
+        _scores(chosen, fields, physics, leads, conventions),
+        fields,
+        folder,
+        batch_size=batch_size,
+        git=git_commit(),
+    )
+    timed = _cost_protocol(evaluation, cost_protocol, list(protocols)) if repeats else ""
+    devices = _devices(device, processes)
+    evaluation.check()
+    kept = set(protocols) - set(chosen)
+    there = Results(folder)
+    there.check_kept(kept, evaluation)
+    if overwrite:
+        there.delete(chosen if only else None)
+    evaluation.begin()
+    device_told = device_name(torch.device(devices[0]))
+    timing = {"protocol": timed, "repeats": repeats, "warmup": warmup, "device": device_told}
+    before = there.settings.get("timing")
+    settings = {
+        "command": command,
+        "protocols": {name: protocol.store for name, protocol in protocols.items()},
+        "checkpoints": checkpoints,
+        "predictions": predictions,
+        "leads": leads,
+        "batch_size": batch_size,
+        "timing": timing if timed else before,
+    }
+    if timed and before != timing:
+        there.drop_cost()
+    results = Results.write(evaluation, settings, keep=kept)
+    evaluation.run(devices)
+    if timed and (results.cost.empty or _models(results.cost) != set(_timed(evaluation, timed))):
+        results.write_cost(_measure(evaluation, timed, devices[0], repeats, warmup).assign(protocol=timed))
+    return _render(results, leads, logger)
+
+
+def _render(results: Results, leads: Sequence[int], logger: Logger | None) -> Results:
+    summary = write_report(results, leads)
+    page = write_page(results, leads)
+    for name in summary["protocol"].unique():
+        print(f"\n{name}\n{text_table(summary, name)}")
+    print(f"\nreport: {page}, for papers: {results.folder / 'report.md'}")
+    if logger is not None:
+        log_results(results, summary, logger)
+    return results
+
+
+def _timed(evaluation: Evaluation, name: str) -> dict[str, Entry]:
+    """One entry of each model that can be timed on a protocol, whatever its seed."""
+    protocol, windows = evaluation.protocols[name], evaluation.windows(name)
+    return {
+        entry.model: entry
+        for entry in reversed(evaluation.entries)
+        if isinstance(entry, Model | KnownPhysics) and entry.takes_part(name, protocol, windows)
+    }
+
+
+def _models(cost: pd.DataFrame) -> set[str]:
+    """What was timed, without the rougher solver, which follows from it."""
+    return {str(model) for model in cost["model"] if not str(model).startswith(NO_WORSE)}
+
+
+def _cost_protocol(evaluation: Evaluation, asked: str | None, known: Sequence[str]) -> str:
+    if asked in known and asked not in evaluation.protocols:
+        print(f"cost is not measured: its protocol {asked} is not among those of --only")
+        return ""
+    networks = [entry.forecaster for entry in evaluation.entries if isinstance(entry, Model)]
+    taken = {network.n_past for network in networks if not network.any_past}
+    fitting = [name for name, protocol in evaluation.protocols.items() if taken <= {protocol.n_past}]
+    if asked is None:
+        if not fitting:
+            print(
+                f"cost is not measured: no protocol here shows {', '.join(map(str, sorted(taken)))} frames, as the networks take"
+            )
+        return fitting[0] if fitting else ""
+    if asked not in fitting:
+        raise ValueError(
+            f"cost_protocol must be one that shows as many frames as the networks take ({', '.join(map(str, sorted(taken)))}), "
+            f"but it is {asked}; choose one of {', '.join(fitting) or 'none here, so set repeats to 0'}"
+        )
+    return asked
+
+
+def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmup: int) -> pd.DataFrame:
+    """The cost table, with the column `rmse`: what the rows err by, on the first few windows (see `mean_rmse`)."""
+    horizon, windows = evaluation.protocols[name].horizon, evaluation.windows(name)
+    fields = [windows.store.fields.index(field) for field in windows.fields]
+
+    def batch(size: int) -> Window:
+        return Window(*default_collate([windows[i % len(windows)] for i in range(size)]))
+
+    few = batch(min(COMPARED, len(windows)))
+    past, future = few.past.to(device), few.future.to(device)
+
+    def error(frames: Tensor) -> float:
+        return mean_rmse(frames[:, :, fields], few.future)
+
+    forecasters: dict[str, Forecast] = {}
+    rmse: dict[str, float] = {}
+    networks: list[str] = []
+    solvers: dict[str, Solver] = {}
+    for model, entry in _timed(evaluation, name).items():
+        if isinstance(entry, Model):
+            forecasters[model] = entry.forecaster.to(device)
+            rmse[model] = forecast_rmse(entry.forecaster, past, future)
+            if parameters(entry.forecaster) and math.isfinite(rmse[model]):
+                networks.append(model)
+        else:
+            forecasters[model] = solvers[model] = Physics(windows.store, windows.fields).timed(few)
+            rmse[model] = error(solvers[model].forecast(horizon))
+    best = min(networks, key=rmse.__getitem__, default="")
+    # A solver that errs as little as the best network, no less: what its frames would cost without the network.
+    for model, solver in solvers.items():
+        if best and rmse[model] <= rmse[best] and (rougher := solver.no_worse_than(rmse[best], error, horizon)):
+            forecasters[NO_WORSE + best] = rougher
+            rmse[NO_WORSE + best] = error(rougher.forecast(horizon))
+    table = measure_cost(
+        forecasters, lambda size: (batch(size).past.to(device), batch(size).future.to(device)), repeats, warmup
+    )
+    return table.assign(rmse=table["model"].map(rmse))
+
+
+def _chosen(protocols: Mapping[str, Protocol], only: list[str]) -> dict[str, Protocol]:
+    unknown = [name for name in only if name not in protocols]
+    if unknown:
+        raise ValueError(f"there is no protocol {unknown[0]}; the config has {', '.join(protocols)}")
+    chosen = {name: protocol for name, protocol in protocols.items() if not only or name in only}
+    if not chosen:
+        raise ValueError("a benchmark needs at least one protocol; give --config or --protocols")
+    return chosen
+
+
+def _leads(leads: Sequence[int]) -> list[int]:
+    if not leads or min(leads) < 1:
+        raise ValueError(f"leads are counted from 1, but they are {list(leads)}")
+    return sorted(set(leads))
+
+
+def _check_counts(**counts: tuple[int | None, int]) -> None:
+    for name, (count, least) in counts.items():
+        if count is not None and count < least:
+            raise ValueError(f"{name} must be at least {least}, but it is {count}")
+
+
+def _submitted(predictions: str | Mapping[str, Any] | None, protocols: list[str], known: list[str]) -> list[Entry]:
+    if predictions is None:
+        return []
+    named = {Path(predictions).stem: predictions} if isinstance(predictions, str) else predictions
+    entries: list[Entry] = []
+    for model, files in named.items():
+        if isinstance(files, str):
+            if len(protocols) > 1:
+                raise ValueError(
+                    f"the predictions {files} answer one protocol, but the benchmark has {', '.join(protocols)}; choose one "
+                    "with --only, or give a file for each"
+                )
+            files = {protocols[0]: files}
+        if unknown := [name for name in files if name not in known]:
+            raise ValueError(
+                f"the predictions of {model} answer {unknown[0]}, but the benchmark has {', '.join(known)}; correct the name"
+            )
+        entries.append(Submitted(model, files))
+    return entries
+
+
+def _scores(
+    protocols: Mapping[str, Protocol],
+    fields: list[str],
+    physics: Kind | Literal["auto"],
+    leads: list[int],
+    conventions: bool,
+) -> dict[str, Scores]:
+    scores = {}
+    for name, protocol in protocols.items():
+        store = protocol.windows(fields).store
+        kind = kind_of(store) if physics == "auto" else physics
+        pixel = {
+            "mse": squared_error,
+            "mae": absolute_error,
+            "relative_l2": relative_l2,
+            "correlation": correlation,
+        }
+        if min(store.image_shape) >= SSIM_PIXELS:
+            pixel["ssim"] = ssim
+        if conventions:
+            pixel |= {"mse_openstl": mse_openstl, "mae_openstl": mae_openstl, "ssim_openstl": ssim_openstl}
+            if len(fields) == 1:
+                pixel["letap_microevoeval"] = letap_microevoeval
+            if len(fields) == 1 and kind == "grains":
+                pixel["leapsr_microevoeval"] = leapsr_microevoeval
+        scores[name] = Scores(
+            pixel=pixel, physics=PhysicalQuantities(store, kind, protocol.n_past), curve_leads=tuple(leads)
+        )
+    return scores
+
+
+def _devices(device: str, processes: int | None) -> list[str]:
+    cuda = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if device == "cuda" and not cuda:
+        raise ValueError("PyTorch finds no GPU for the device cuda; use cpu")
+    if cuda:
+        return [f"cuda:{i % cuda}" for i in range(processes or cuda)]
+    return ["cpu"] * (processes or 1)

@@ -1,0 +1,58 @@
+"""What a run keeps of itself: its settings, its surroundings, and a checkpoint when it is interrupted."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+from microevo.provenance import free_path, git_commit, versions, write_file
+
+
+class SaveRun(SaveConfigCallback):
+    """Writes `config-<stage>.yaml` and `run-<stage>.json` into the run's folder, and the config to W&B.
+
+    The config is complete (every default is in it) and can be given to `--config` again. The JSON file holds
+    the command, the versions, the seed and the fingerprint of the data.
+
+    Lightning's own callback writes one file per logger and refuses to write a second one.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, asked: Namespace) -> None:
+        super().__init__(parser, asked, save_to_log_dir=False)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write both files; called on rank zero alone."""
+        text = self.parser.dump(self.config, skip_none=False)
+        name = getattr(stage, "value", stage)
+        folder = Path(trainer.default_root_dir)
+        write_file(free_path(folder / f"config-{name}.yaml"), text)
+        about = {
+            "command": shlex.join(["python", "-m", "microevo", *sys.argv[1:]]),
+            "seed": self.config.get("seed_everything"),
+            "data_fingerprint": getattr(trainer.datamodule, "fingerprint", ""),  # type: ignore[attr-defined]
+            "git_commit": git_commit(),
+            "versions": versions(),
+            "devices": f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}",
+        }
+        write_file(free_path(folder / f"run-{name}.json"), json.dumps(about, indent=2) + "\n")
+        tree = yaml.safe_load(text)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                keep = {key: tree[key] for key in ("seed_everything", "model", "data") if key in tree}
+                logger.experiment.config.update(keep | about, allow_val_change=True)
+
+
+def log_image(trainer: Trainer, key: str, paths: Iterable[Path]) -> None:
+    """Send pictures to the loggers that take any."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            images: list[Any] = [str(path) for path in paths]
+            logger.log_image(key, images)

@@ -1,0 +1,87 @@
+"""The long table of a test: one row per metric, trajectory and lead."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch.distributed as dist
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from microevo import plot
+from microevo.callbacks.run import log_image
+from microevo.models import Forecaster, Persistence
+from microevo.provenance import free_path, write_file
+
+ORDER = ["model", "metric", "trajectory", "start", "lead"]
+
+
+class LeadTable(Callback):
+    """Collects what `Forecaster.test_step` returns and writes it as `test.csv` and `test.png`.
+
+    The table has the columns `process`, `model`, `seed`, `metric`, `trajectory`, `start` (the window's first frame),
+    `lead` and `value`. RMSE is not among the metrics: it is the root of an averaged `mse`, never an average of roots.
+
+    Args:
+        write: Write the files into the run's folder; otherwise only `table` is filled.
+        persistence: Score the repetition of the last past frame too, on the same windows.
+    """
+
+    def __init__(self, write: bool = True, persistence: bool = True) -> None:
+        self.write = write
+        self.persistence = persistence
+        self.table = pd.DataFrame()
+        self._parts: list[pd.DataFrame] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier test."""
+        self._parts = []
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: Forecaster, outputs, batch, *_) -> None:  # type: ignore[no-untyped-def, override]
+        """Keep the values of each forecast of the batch, not the forecasts."""
+        name, seed = type(pl_module).__name__, getattr(pl_module, "trained_seed", None)
+        self._parts.append(_rows(outputs).assign(model=name, seed=seed))
+        if self.persistence and not isinstance(pl_module, Persistence):
+            repeated = batch.past[:, -1:].expand_as(batch.future)
+            values = {name: metric.score(repeated, batch.future) for name, metric in pl_module.lead_metrics.items()}
+            values |= {"trajectory": batch.trajectory, "start": batch.start}
+            self._parts.append(_rows(values).assign(model="Persistence", seed=None))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Join the tables of all processes; rank zero writes."""
+        parts = self._parts
+        if trainer.world_size > 1:
+            gathered: list = [None] * trainer.world_size
+            dist.all_gather_object(gathered, parts)
+            parts = [part for process in gathered for part in process]
+        table = pd.concat(parts).sort_values(ORDER, ignore_index=True)
+        table = table.assign(process=getattr(trainer.datamodule, "process", ""))  # type: ignore[attr-defined]
+        self.table = table[["process", "model", "seed", "metric", "trajectory", "start", "lead", "value"]]
+        if self.write and trainer.is_global_zero:
+            path = free_path(Path(trainer.default_root_dir) / "test.csv")
+            write_file(path, self.table.to_csv(index=False))
+            picture = plot.save(plot.error_against_lead(self.table, "rmse"), path.with_suffix(".png"))
+            log_image(trainer, "test/rmse against lead", [picture])
+            print(f"wrote {path} and {picture}")
+
+
+def _rows(values: Mapping[str, Tensor]) -> pd.DataFrame:
+    """One row per metric, window and lead."""
+    trajectory, start = (values[name].cpu().numpy() for name in ("trajectory", "start"))
+    parts = []
+    for metric in values.keys() - {"trajectory", "start"}:
+        value = values[metric].double().cpu().numpy()
+        windows, leads = value.shape
+        parts.append(
+            pd.DataFrame(
+                {
+                    "metric": metric,
+                    "trajectory": np.repeat(trajectory, leads),
+                    "start": np.repeat(start, leads),
+                    "lead": np.tile(np.arange(1, leads + 1), windows),
+                    "value": value.ravel(),
+                }
+            )
+        )
+    return pd.concat(parts)

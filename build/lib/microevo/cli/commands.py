@@ -1,0 +1,128 @@
+"""simulate, import, compare and benchmark: one function each."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jsonargparse import ActionConfigFile
+
+from microevo import plot
+from microevo.cli import given
+from microevo.cli.checkpoint import refuse_other_files
+from microevo.cli.overview import COMMANDS
+from microevo.cli.parser import Parser
+from microevo.data import TrajectoryStore, generate, import_frames
+
+
+def simulate(args: Sequence[str]) -> None:
+    """Simulate trajectories and draw a preview beside the store."""
+    settings = _parse("simulate", generate, args)
+    _refuse_absent_device(settings["device"])
+    command = _command("simulate", _of_the_whole_store(args))
+    store = generate(**settings, command=command)
+    if store.attributes["complete"]:
+        _announce(store)
+    else:
+        _announce_part(store, settings["trajectories"], command)
+
+
+def import_(args: Sequence[str]) -> None:
+    """Import frames made by others and draw a preview beside the store."""
+    settings = _parse("import", import_frames, args)
+    store = import_frames(**settings, command=_command("import", args))
+    _announce(store)
+
+
+def benchmark(args: Sequence[str]) -> None:
+    """Compare forecasts with each other, with persistence and with known physics."""
+    from microevo.benchmark import run  # imports wandb's and Lightning's halves that the others do not need
+
+    settings = _parse("benchmark", run, args)
+    _refuse_absent_device(settings["device"])
+    for paths in {} if settings["render_only"] else settings["checkpoints"].values():
+        for path in [paths] if isinstance(paths, str) else paths:
+            refuse_other_files(Path(path))
+    run(**settings, command=_command("benchmark", args))
+
+
+def compare(args: Sequence[str]) -> None:
+    """Hold simulated trajectories against a published sample."""
+    from microevo.likeness import compare as run
+
+    run(**_parse("compare", run, args))
+
+
+def _refuse_absent_device(device: str) -> None:
+    try:
+        kind = "cpu" if device == "auto" else torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"{device} is no device; use cpu or cuda") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"PyTorch finds no GPU for the device {device}; use cpu")
+
+
+def parser(name: str, function: Callable[..., Any]) -> Parser:
+    """The parser of a command whose options are the arguments of a function."""
+    made = Parser(prog=f"python -m microevo {name}", description=COMMANDS[name])
+    made.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with any of the options below.")
+    made.add_function_arguments(function, skip={"overwrite", "command"}, sub_configs=True)
+    made.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="Replace an existing output; without it nothing is overwritten.",
+    )
+    return made
+
+
+def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> dict[str, Any]:
+    made = parser(name, function)
+    settings = made.instantiate_classes(made.parse_args(list(args))).as_dict()
+    settings.pop("config", None)
+    return settings
+
+
+def _command(name: str, args: Sequence[str]) -> str:
+    # Finishing a store must not start it anew.
+    return shlex.join(["python", "-m", "microevo", name, *(word for word in args if word != "--overwrite")])
+
+
+def _of_the_whole_store(args: Sequence[str]) -> list[str]:
+    """The arguments without a choice of trajectories."""
+    words, kept = iter(args), []
+    for word in words:
+        if word == "--trajectories":
+            next(words, None)
+        elif not word.startswith("--trajectories="):
+            kept.append(word)
+    chosen = any(name == "trajectories" for name, _ in given.settings(kept))  # in a config file
+    return [*kept, "--trajectories", ":"] if chosen else kept
+
+
+def _announce_part(store: TrajectoryStore, trajectories: str, command: str) -> None:
+    """Say what is still missing, and who finishes the store."""
+    missing = len(store.missing())
+    print(f"{store.path}: trajectories {trajectories} are there, {missing} of {len(store)} are still missing")
+    print(f"the job that writes the last of them finishes the store, as does: {command}")
+
+
+def _announce(store: TrajectoryStore) -> None:
+    """Say what the store holds, and show it."""
+    counts = ", ".join(f"{len(store.split(name))} {name}" for name in ("train", "val", "test"))
+    shape = " x ".join(str(pixels) for pixels in store.image_shape)
+    many = "trajectory" if len(store) == 1 else "trajectories"
+    print(f"{store.path}: {len(store)} {many} ({counts}) of {store.frames} frames, {shape} pixels")
+    for name, numbers in store.attributes["statistics"].items():
+        print(
+            f"  {name}: mean {numbers['mean']:.4g}, std {numbers['std']:.4g}, range {numbers['min']:.4g} to {numbers['max']:.4g}"
+        )
+    if len(store.image_shape) != 2:
+        return
+    picture = store.path.with_suffix(".png")
+    rows = [store.read(i, fields=store.fields[:1])[:, 0] for i in range(min(3, len(store)))]
+    times = store.attributes["first_frame"] + store.attributes["frame_interval"] * np.arange(store.frames)
+    title = f"{store.attributes['process']}, {store.fields[0]}"
+    plot.save(plot.preview(rows, times, title), picture)
+    print(f"preview: {Path(picture)}")

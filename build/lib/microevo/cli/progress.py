@@ -1,0 +1,32 @@
+"""What a training says while it runs."""
+
+from lightning import Callback, LightningModule, Trainer
+
+SHOWN = ("train/loss", "val/mse", "val/ssim")
+
+
+class Progress(Callback):
+    """Says what is trained and where, then one line after each validation.
+
+    The progress bar overwrites itself and is absent from a log file; these lines stay.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Name the model, its size and the run's folder."""
+        parameters = sum(weight.numel() for weight in pl_module.parameters())
+        self._say(
+            trainer, f"{type(pl_module).__name__}, {parameters:,} parameters; writing to {trainer.default_root_dir}"
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The errors of this validation, and the training loss of the last batch."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        known = trainer.callback_metrics
+        values = "  ".join(f"{name} {float(known[name]):.3e}" for name in SHOWN if name in known)
+        self._say(trainer, f"epoch {trainer.current_epoch:>3}  step {trainer.global_step:>6}  {values}")
+
+    def _say(self, trainer: Trainer, line: str) -> None:
+        if trainer.is_global_zero:
+            bar = trainer.progress_bar_callback
+            (bar.print if bar is not None else print)(line)

@@ -1,0 +1,242 @@
+"""fit, validate, test and predict: Lightning's CLI with a folder for each run."""
+
+import contextlib
+import copy
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from microevo.callbacks import ForecastWriter, LeadTable, SaveLast, SaveRun, SeedSteps
+from microevo.cli import given
+from microevo.cli.checkpoint import refuse_other_files
+from microevo.cli.loggers import settle_loggers
+from microevo.cli.overview import COMMANDS
+from microevo.cli.parser import Parser, UsageError
+from microevo.cli.progress import Progress
+from microevo.data import TrajectoryDataModule
+from microevo.models import Forecaster
+
+RUN_DIR = "MICROEVO_RUN_DIR"  # tells the processes that a run starts where the first one writes
+LINKED = {"n_past": "n_past", "horizon": "horizon", "channels": "fields"}  # of the model: of the data
+
+
+class TrainingCLI(LightningCLI):
+    """The four commands that need a model, data and a trainer.
+
+    Args:
+        args: The command line, without the program's name.
+    """
+
+    def __init__(self, args: Sequence[str]) -> None:
+        # Hidden states that decay end in subnormal numbers, which slow a CPU down tenfold.
+        torch.set_flush_denormal(True)
+        torch.set_float32_matmul_precision("high")
+        defaults = given.defaults_beside(args)
+        self.claimed: Path | None = None
+        started_by_another = RUN_DIR in os.environ
+        try:
+            super().__init__(
+                model_class=Forecaster,
+                datamodule_class=TrajectoryDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=SaveRun,
+                trainer_defaults={
+                    "callbacks": [LeadTable(), ForecastWriter(), SaveLast(), SeedSteps(), Progress()],
+                    "enable_model_summary": False,
+                },
+                seed_everything_default=0,
+                parser_class=Parser,
+                parser_kwargs={
+                    name: {
+                        "usage": f"python -m microevo {name} --config FILE [options]",
+                        "description": COMMANDS[name],
+                        "default_config_files": defaults,
+                    }
+                    for name in self.subcommands()
+                },
+                auto_configure_optimizers=False,
+                args=list(args),
+            )
+        finally:
+            if not started_by_another:
+                os.environ.pop(RUN_DIR, None)
+            if self.claimed is not None:
+                with contextlib.suppress(OSError):
+                    self.claimed.rmdir()  # a name is not taken by a run that failed before it wrote anything
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run's folder, and say once what model and data must agree on."""
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Folder of this run: checkpoints, config, tables and pictures. Default: that of the checkpoint, or "
+            "runs/<name of the config file>, with a number where that is taken. `--ckpt_path last` and `best` mean "
+            "the checkpoints in it.",
+        )
+        for ours, theirs in LINKED.items():
+            compute = len if theirs == "fields" else None
+            parser.link_arguments(f"data.init_args.{theirs}", f"model.init_args.{ours}", compute_fn=compute)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """As Lightning does, but refuse a setting that a link would silently replace."""
+        super().parse_arguments(parser, args)
+        for name, where in given.settings(args):
+            found = re.fullmatch(rf"model\.(?:init_args\.)?({'|'.join(LINKED)})", name)
+            if found:
+                raise UsageError(
+                    f"{name}, given {where}, follows from the data; leave it out and set "
+                    f"data.init_args.{LINKED[found[1]]}, which both use"
+                )
+
+    def _parse_ckpt_path(self) -> None:
+        """The config decides what is built; a checkpoint brings weights and state only.
+
+        Lightning would put the checkpoint's hyperparameters over what the user asked for, and import the class
+        that the checkpoint names.
+        """
+
+    def before_instantiate_classes(self) -> None:
+        """Find the run's folder and the checkpoint; refuse what would silently do something else."""
+        config = self.config[self.subcommand]
+        if config.get("weights_only") is False:
+            raise ValueError("--weights_only false would let a checkpoint run code; leave it out")
+        config.weights_only = True
+        if self.subcommand == "predict":
+            config.return_predictions = False  # they are on disk; in memory they would grow with the test set
+        self.run_dir = self._find_run_dir(config)
+        config.ckpt_path = self._find_checkpoint(config)
+        init_from = config.model.init_args.get("init_from")
+        if init_from and self.subcommand == "fit" and config.ckpt_path is None:
+            refuse_other_files(Path(init_from))
+
+    def instantiate_classes(self) -> None:
+        """Build everything with the run's folder in place, but keep in `config` what was asked for."""
+        asked = self.config
+        self.config = asked.clone()
+        config = self.config[self.subcommand]
+        self.save_config_kwargs = {"asked": asked[self.subcommand]}
+        config.trainer.default_root_dir = str(self.run_dir)
+        config.trainer.logger = settle_loggers(config.trainer.logger, self.run_dir)
+        for callback in config.trainer.callbacks or []:
+            if "ModelCheckpoint" in callback.class_path and callback.init_args.get("dirpath") is None:
+                callback.init_args.dirpath = str(self.run_dir / "checkpoints")
+        super().instantiate_classes()
+        # Kept by Lightning: the clone's linked model and data are those that were asked for.
+        self.config = asked
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """As Lightning does, except that a learning-rate monitor is left out where nothing is logged."""
+        config = self.config_init[self.subcommand].trainer
+        if config.logger is False or config.fast_dev_run:
+            config.callbacks = [
+                callback for callback in config.callbacks or [] if type(callback).__name__ != "LearningRateMonitor"
+            ]
+        return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Refuse data that are not there or do not fit before a logger opens a run for them."""
+        data = copy.copy(self.datamodule)
+        data.cache, data.datasets = "no", {}
+        data.setup(self.subcommand)
+        past = next(iter(data.datasets.values()))[0].past
+        # On this device shapes are checked and nothing is computed.
+        model = copy.deepcopy(self.model).to("meta")
+        with contextlib.suppress(NotImplementedError), torch.no_grad():
+            model(torch.empty(1, *past.shape, device="meta"), 1)
+
+    def before_test(self) -> None:
+        """Refuse to evaluate weights that nobody trained."""
+        self.before_fit()
+        if self.config[self.subcommand].ckpt_path is None and any(True for _ in self.model.parameters()):
+            raise ValueError(
+                f"{self.subcommand} needs the weights of a trained {type(self.model).__name__}; give them with --ckpt_path"
+            )
+
+    before_validate = before_predict = before_test
+
+    def after_fit(self) -> None:
+        """Say where the weights are and what to do with them."""
+        saver, last = self.trainer.checkpoint_callback, self.run_dir / "checkpoints" / "last.ckpt"
+        if not self.trainer.is_global_zero or self.config[self.subcommand].trainer.fast_dev_run:
+            return
+        if isinstance(saver, ModelCheckpoint) and saver.best_model_path and saver.best_model_score is not None:
+            path = os.path.relpath(saver.best_model_path)
+            print(f"best checkpoint ({saver.monitor} {float(saver.best_model_score):.3e}): {path}")
+        elif last.is_file():
+            path = os.path.relpath(last)
+            why = "the run ended before a validation could tell the best"
+            if not isinstance(saver, ModelCheckpoint):
+                why = "no ModelCheckpoint is configured that would keep the best one"
+            print(f"last checkpoint: {path} ({why})")
+        else:
+            return
+        config = os.path.relpath(self.run_dir / "config-fit.yaml")
+        print(f"next: python -m microevo test --config {config} --ckpt_path {path}")
+
+    def _find_run_dir(self, config: Namespace) -> Path:
+        if os.environ.get(RUN_DIR):
+            return Path(os.environ[RUN_DIR])
+        checkpoint = config.get("ckpt_path")
+        if config.run_dir is not None:
+            run_dir = Path(config.run_dir)
+            if self.subcommand == "fit" and checkpoint is None and (run_dir / "checkpoints").exists():
+                raise FileExistsError(
+                    f"{run_dir} holds the checkpoints of a run; go on with it (--ckpt_path last) or choose another --run_dir"
+                )
+        elif checkpoint in ("last", "best"):
+            run_dir = self._home()
+        elif checkpoint and Path(checkpoint).parent.name == "checkpoints":
+            run_dir = Path(checkpoint).parent.parent
+        else:
+            run_dir = self.claimed = _claim(self._home())
+        os.environ[RUN_DIR] = str(run_dir)
+        return run_dir
+
+    def _home(self) -> Path:
+        """The folder of a config's first run; a config that a run has saved belongs to that run."""
+        configs = self.config[self.subcommand].get("config")
+        if not configs:
+            return Path("runs") / self.config[self.subcommand].model.class_path.rsplit(".", 1)[-1].lower()
+        config = Path(str(configs[-1]))
+        if config.stem.startswith("config-") and any(config.parent.glob("run-*.json")):
+            return config.parent
+        return Path("runs") / config.stem
+
+    def _find_checkpoint(self, config: Namespace) -> str | None:
+        asked = config.get("ckpt_path")
+        if asked is None:
+            return None
+        if "://" in str(asked):
+            raise ValueError(f"checkpoints are read from disk, but --ckpt_path is {asked}; download it first")
+        path = Path(asked)
+        if asked in ("last", "best"):
+            path = self.run_dir / "checkpoints" / f"{asked}.ckpt"
+            if not path.exists() and self.subcommand == "fit" and asked == "last":
+                print(f"{path} is not there yet: the training starts from the beginning")
+                return None
+        refuse_other_files(path)
+        return str(path)
+
+
+def _claim(path: Path) -> Path:
+    """Make a new folder, with a number if the name is taken; safe between sweep agents that start at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return candidate

@@ -1,0 +1,222 @@
+"""Windows of a store, batched for training, validation, test and prediction."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, DistributedSampler, Subset
+
+from microevo.data.resident import ResidentLoader
+from microevo.data.shuffle import Shuffle, ShuffledLoader
+from microevo.data.store import TrajectoryStore
+from microevo.data.windows import Window, WindowDataset
+
+
+class TrajectoryDataModule(LightningDataModule):
+    """Training windows and full-horizon test windows of any trajectory store.
+
+    Args:
+        store: Folder of the trajectory store.
+        fields: Fields that the model sees and forecasts, in the order of the axis C.
+        n_past: Frames that the model sees.
+        n_future: Frames that follow in a training window.
+        horizon: Frames that follow in a validation, test or prediction window.
+        stride: Frames between the starts of two training windows of one trajectory.
+        eval_stride: The same for validation, test and prediction windows; null takes one window per trajectory,
+            from its first frame.
+        batch_size: Windows in a training batch (per process).
+        eval_batch_size: Windows in a validation, test or prediction batch (per process); null takes `batch_size`.
+        symmetries: Random transformations of the training windows, any of shift, flip and rotate; [] for none.
+            The store says which its physics allows, and others are refused.
+        cache: Whether to hold the trajectories in memory: `auto` does it below `cache_limit`; `device` holds those of
+            the training on the device that trains, where their windows are cut and transformed too.
+        cache_limit: Size up to which `auto` reads the trajectories into memory [GB].
+        num_workers: Loader processes; with cached or memory-mapped data 0 is the fastest.
+        predict_split: The split that `predict` forecasts.
+        predict_count: How many windows `predict` forecasts; null for all.
+    """
+
+    def __init__(
+        self,
+        store: str = "data/spinodal.zarr",
+        fields: list[str] = ["c"],  # noqa: B006  (never changed; jsonargparse shows it as the default)
+        n_past: int = 10,
+        n_future: int = 10,
+        horizon: int = 90,
+        stride: int = 1,
+        eval_stride: int | None = None,
+        batch_size: int = 16,
+        eval_batch_size: int | None = None,
+        symmetries: list[Literal["shift", "flip", "rotate"]] = [],  # noqa: B006
+        cache: Literal["auto", "yes", "no", "device"] = "auto",
+        cache_limit: float = 4.0,
+        num_workers: int = 0,
+        predict_split: Literal["train", "val", "test"] = "test",
+        predict_count: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in {
+            "n_past": n_past,
+            "n_future": n_future,
+            "horizon": horizon,
+            "stride": stride,
+            "eval_stride": eval_stride,
+            "batch_size": batch_size,
+            "eval_batch_size": eval_batch_size,
+            "predict_count": predict_count,
+        }.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, but it is {value}")
+        self.save_hyperparameters(logger=False)
+        self.store_path = store
+        self.fields = list(fields)
+        self.n_past, self.n_future, self.horizon = n_past, n_future, horizon
+        self.stride, self.eval_stride = stride, eval_stride
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.symmetries = list(symmetries)
+        self.cache, self.cache_limit = cache, cache_limit
+        self.num_workers = num_workers
+        self.predict_split, self.predict_count = predict_split, predict_count
+        self.datasets: dict[str, WindowDataset] = {}
+        self._seen = (-1, 0)  # epoch and number of its batches that were trained on before an interruption
+
+    def setup(self, stage: str) -> None:
+        """Open the store and cut the windows that the stage needs."""
+        store = TrajectoryStore.open(self.store_path)
+        # Training length first, so that the shorter demand is the one a too long horizon is measured against.
+        if stage == "fit":
+            self.datasets["train"] = self._windows(store, "train", self.n_future, self.stride, self.symmetries)
+        if stage in ("fit", "validate"):
+            self.datasets["val"] = self._windows(store, "val", self.horizon, self._eval_stride(store), [])
+        if stage == "test":
+            self.datasets["test"] = self._windows(store, "test", self.horizon, self._eval_stride(store), [])
+        if stage == "predict":
+            self.datasets["predict"] = self._windows(
+                store, self.predict_split, self.horizon, self._eval_stride(store), []
+            )
+
+    def train_dataloader(self) -> DataLoader[Window] | ResidentLoader:
+        """Shuffled training windows; a last, smaller batch is left out where there are several."""
+        processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning's seed_everything leaves it
+        sampler = Shuffle(self.datasets["train"], processes=processes, rank=rank, seed=seed)
+        epoch, batches = self._seen
+        sampler.skip(epoch, batches * self.batch_size)
+        if self.cache == "device":
+            device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+            return ResidentLoader(self.datasets["train"], sampler, self.batch_size, device)
+        return ShuffledLoader(
+            self.datasets["train"],
+            self.batch_size,
+            sampler=sampler,
+            drop_last=len(sampler) > self.batch_size,
+            **self._loading,
+        )
+
+    def val_dataloader(self) -> DataLoader[Window]:
+        """Full-horizon validation windows, each exactly once over all processes."""
+        return self._evaluation_loader(self.datasets["val"])
+
+    def test_dataloader(self) -> DataLoader[Window]:
+        """Full-horizon test windows, each exactly once over all processes."""
+        return self._evaluation_loader(self.datasets["test"])
+
+    def predict_dataloader(self) -> DataLoader[Window]:
+        """The windows to forecast, the first `predict_count` of `predict_split`."""
+        return self._evaluation_loader(Subset(self.datasets["predict"], range(len(self.predicted_windows))))
+
+    @property
+    def predicted_windows(self) -> list[tuple[int, int]]:
+        """Trajectory and first frame of each window that `predict` forecasts, in order."""
+        return self.datasets["predict"].windows[: self.predict_count]
+
+    @property
+    def process(self) -> str:
+        """Name of what evolves in the store, once a stage is set up."""
+        return next((dataset.store.attributes["process"] for dataset in self.datasets.values()), "")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the store's numbers, once a stage is set up."""
+        return next((dataset.store.fingerprint for dataset in self.datasets.values()), "")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint says of the data that it was trained on, and how far it got in them."""
+        data = {"store": self.store_path, "fingerprint": self.fingerprint}
+        if self.trainer is None:
+            return data
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        return data | {"epoch": self.trainer.current_epoch, "batches": batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the last batch; warn where a run goes on with other data than it began with."""
+        self._seen = state_dict.get("epoch", -1), state_dict.get("batches", 0)
+        # Lightning says so of every loader without a state of its own; the state of ours is here.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
+        if state_dict["fingerprint"] != self.fingerprint:
+            warnings.warn(
+                f"the checkpoint was trained on {state_dict['store']}, which held other data than {self.store_path} does; "
+                "the run goes on with these",
+                stacklevel=2,
+            )
+
+    def _eval_stride(self, store: TrajectoryStore) -> int:
+        return self.eval_stride or store.frames
+
+    def _windows(
+        self, store: TrajectoryStore, split: str, n_future: int, stride: int, symmetries: list
+    ) -> WindowDataset:
+        trajectories = store.split(split)
+        if not len(trajectories):
+            counts = ", ".join(f"{len(store.split(name))} {name}" for name in ("train", "val", "test"))
+            raise ValueError(
+                f"{store.path} has no trajectory in the split {split} (it has {counts}); make the store with some, for "
+                "choosing a model on test data is no validation"
+            )
+        size = 4e-9 * len(trajectories) * len(self.fields) * store.frames * store.image_shape[0] * store.image_shape[1]
+        preload = self.cache in ("yes", "device") or (self.cache == "auto" and size <= self.cache_limit)
+        return WindowDataset(
+            store,
+            trajectories,
+            fields=self.fields,
+            n_past=self.n_past,
+            n_future=n_future,
+            stride=stride,
+            symmetries=symmetries,
+            preload=preload,
+        )
+
+    def _evaluation_loader(self, dataset: WindowDataset | Subset) -> DataLoader[Window]:
+        sampler = None
+        if self.trainer is not None and (world := self.trainer.world_size) > 1:
+            if len(dataset) < world:
+                raise ValueError(
+                    f"{len(dataset)} windows cannot be shared by {world} processes; use fewer devices or more trajectories"
+                )
+            sampler = UnpaddedSampler(dataset, num_replicas=world, rank=self.trainer.global_rank, shuffle=False)
+        return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._loading)
+
+    @property
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+
+class UnpaddedSampler(DistributedSampler):
+    """Shares samples among processes without repeating any.
+
+    PyTorch's own sampler repeats samples until all processes have equally many, which counts those twice in
+    every average; Lightning leaves this subclass in place.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]

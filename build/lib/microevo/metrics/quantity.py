@@ -1,0 +1,295 @@
+"""What is measured on frames, and how a forecast's value is compared with the truth's.
+
+A *statistic* maps frames of one field to one number or one curve per frame, a *metric* compares forecast and truth. Both
+are plain functions; a `Quantity` puts a statistic, its unit and its distance under a name, so that a benchmark can go
+through a list of them. Statistics are numpy; metrics take tensors or NumPy arrays and return tensors: `frames_of` is the
+only place where the one becomes the other.
+Lengths are in pixels [px] and times in frames [fr], whatever the units of the process.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from microevo.metrics.pixel import Array, as_tensor
+
+T = TypeVar("T")
+Frames = Float[np.ndarray, "B frames H W"]
+Statistic = Callable[[np.ndarray], np.ndarray]  # B T H W -> B T, or B T K
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]  # B T (K) twice -> B T
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The axis of a curve.
+
+    Attributes:
+        name: What runs along it.
+        unit: Its unit, `1` if it has none.
+        edges: Limits of the K bins, K + 1 of them.
+    """
+
+    name: str
+    unit: str
+    edges: tuple[float, ...]
+
+    @property
+    def middles(self) -> tuple[float, ...]:
+        """Middle of each bin."""
+        return tuple((low + high) / 2 for low, high in zip(self.edges[:-1], self.edges[1:], strict=True))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One number for a whole curve over time.
+
+    Attributes:
+        name: Name in tables.
+        unit: Its unit, `1` if it has none.
+        function: Values `B T` and times `T` to one number per trajectory; NaN where a value is.
+    """
+
+    name: str
+    unit: str
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def difference(prediction: Float[np.ndarray, "B T"], target: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
+    """Absolute difference, the distance of most quantities."""
+    return np.abs(prediction - target)
+
+
+def log_ratio(
+    prediction: Float[np.ndarray, "B T"], target: Float[np.ndarray, "B T"], floor: float
+) -> Float[np.ndarray, "B T"]:
+    """`|ln((prediction + floor) / (target + floor))|` of values that are not negative [1].
+
+    Twice as much and half as much are as far from the truth, and what is far below the floor on both sides does not count.
+
+    Args:
+        prediction: Values of the forecast.
+        target: Values of the truth.
+        floor: Value below which nothing can be told, positive [unit of the values].
+    """
+    return np.abs(np.log(prediction + floor) - np.log(target + floor))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A metric that needs forecast and truth together.
+
+    Attributes:
+        name: Name in tables.
+        long_name: What it is, in words.
+        unit: Its unit, `1` if it has none.
+        error: Frames of forecast and truth, `B before+T H W` each, to one error per frame; lower is better.
+        before: Past frames that it looks back over, which must stand before the first lead.
+    """
+
+    name: str
+    long_name: str
+    unit: str
+    error: Distance
+    before: int = 0
+
+    def __call__(
+        self,
+        prediction: Float[Array, "B T C H W"],
+        target: Float[Array, "B T C H W"],
+        past: Float[Array, "B P C H W"] | None = None,
+        field: int = 0,
+    ) -> Float[Tensor, "B T"]:
+        """Error of each forecast frame; see `compare` for the arguments."""
+        return compare([self], prediction, target, past, field)[self.name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A statistic with its unit, and the distance between two values of it.
+
+    Attributes:
+        name: Name in tables.
+        long_name: What it is, in words.
+        unit: Its unit, `1` if it has none.
+        statistic: Frames of one field, `B before+T H W`, to values `B before+T` or curves `B before+T K`.
+        distance: Values of forecast and truth to one error per frame; lower is better.
+        error_name: What the distance is, in words, if it is not the difference.
+        error_unit: Unit of the distance, that of the statistic unless given.
+        better: `match` if the truth's value is the aim, `low` if a law asks for the lowest whatever the truth's is.
+        bins: Axis of a curve of counts or powers, which add up over trajectories; none for a single number.
+        before: Past frames that it looks back over, which must stand before the first lead.
+        fit: A number for the whole curve over time, such as a growth exponent.
+    """
+
+    name: str
+    long_name: str
+    unit: str
+    statistic: Statistic
+    distance: Distance = difference
+    error_name: str = ""
+    error_unit: str | None = None
+    better: Literal["match", "low"] = "match"
+    bins: Bins | None = None
+    before: int = 0
+    fit: Fit | None = None
+
+    def error(self, prediction: Frames, target: Frames) -> np.ndarray:
+        """Error of each frame of a forecast, `B T H W`, in numpy."""
+        return self.distance(self.statistic(prediction), self.statistic(target))
+
+    def __call__(
+        self,
+        prediction: Float[Array, "B T C H W"],
+        target: Float[Array, "B T C H W"],
+        past: Float[Array, "B P C H W"] | None = None,
+        field: int = 0,
+    ) -> Float[Tensor, "B T"]:
+        """Error of each forecast frame; see `compare` for the arguments."""
+        return compare([self], prediction, target, past, field)[self.name]
+
+
+def measure(
+    quantities: Sequence[Quantity],
+    frames: Float[Array, "B T C H W"],
+    past: Float[Array, "B P C H W"] | None = None,
+    field: int = 0,
+) -> dict[str, np.ndarray]:
+    """Every statistic of a list, by name, float64: `B T`, or `B T K` for curves.
+
+    Args:
+        quantities: What to measure.
+        frames: Forecast or truth.
+        past: What came before, needed by statistics that look back.
+        field: Which of the fields is measured.
+    """
+    by_reach = {reach: frames_of(frames, past, field, reach) for reach in {q.before for q in quantities}}
+    return {q.name: _over_leads(q.statistic(by_reach[q.before]), frames.shape[1]) for q in quantities}
+
+
+def compare(
+    metrics: Sequence[Quantity | Comparison],
+    prediction: Float[Array, "B T C H W"],
+    target: Float[Array, "B T C H W"],
+    past: Float[Array, "B P C H W"] | None = None,
+    field: int = 0,
+) -> dict[str, Float[Tensor, "B T"]]:
+    """Every metric of a list, by name: one error per forecast frame, lower is better.
+
+    Args:
+        metrics: What to compare.
+        prediction: Forecast.
+        target: Truth.
+        past: What came before both, needed by metrics that look back.
+        field: Which of the fields is measured.
+
+    Raises:
+        ValueError: The two shapes differ, there is no such field, or too few past frames.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"forecast and truth must have one shape (B, T, C, H, W), but theirs are {tuple(prediction.shape)} and "
+            f"{tuple(target.shape)}"
+        )
+    prediction, target = as_tensor(prediction), as_tensor(target)
+    reaches = {metric.before for metric in metrics}
+    pairs = {reach: [frames_of(x, past, field, reach) for x in (prediction, target)] for reach in reaches}
+    errors = {metric.name: _over_leads(metric.error(*pairs[metric.before]), target.shape[1]) for metric in metrics}
+    return {name: torch.from_numpy(error).float().to(target.device) for name, error in errors.items()}
+
+
+def frames_of(
+    frames: Float[Array, "B T C H W"],
+    past: Float[Array, "B P C H W"] | None = None,
+    field: int = 0,
+    before: int = 0,
+) -> Frames:
+    """One field as float64 numpy, with the last `before` of the past frames in front of it.
+
+    Raises:
+        ValueError: There is no such field, or fewer past frames than `before`.
+    """
+    if not 0 <= field < frames.shape[2]:
+        raise ValueError(f"field must be one of the {frames.shape[2]} fields, counted from 0, but it is {field}")
+    frames = as_tensor(frames)
+    if before:
+        known = 0 if past is None else past.shape[1]
+        if past is None or known < before:
+            raise ValueError(
+                f"something measured looks back over {before} frames, but past has {known}; give more of the past"
+            )
+        frames = torch.cat([as_tensor(past)[:, -before:].to(frames), frames], dim=1)
+    return frames[:, :, field].detach().cpu().double().numpy()
+
+
+def _over_leads(values: np.ndarray, leads: int) -> np.ndarray:
+    return np.ascontiguousarray(values[:, values.shape[1] - leads :])
+
+
+def each_frame(function: Callable[[np.ndarray], float | np.ndarray], *size: int) -> Statistic:
+    """The statistic of a function of a single frame `H W`.
+
+    A frame that is not finite has the value NaN, and the function never sees it.
+
+    Args:
+        function: Frame to number, or to a curve of shape `size`.
+        size: Shape of what it returns.
+    """
+
+    def statistic(frames: np.ndarray) -> np.ndarray:
+        values = np.full((*frames.shape[:-2], *size), np.nan)
+        for place in np.argwhere(np.isfinite(frames).all(axis=(-2, -1))):
+            values[tuple(place)] = function(frames[tuple(place)])
+        return values
+
+    return statistic
+
+
+def all_frames(function: Callable[[np.ndarray], np.ndarray], at_once: int = 256) -> Statistic:
+    """The statistic of a function that takes many frames, `n H W`, at once; NaN for those that are not finite.
+
+    Args:
+        function: Frames to numbers `n`, or to curves `n K`; it sees only finite ones.
+        at_once: Most frames to give it, so that memory stays the same for any batch.
+    """
+
+    def statistic(frames: np.ndarray) -> np.ndarray:
+        rows = frames.reshape(-1, *frames.shape[-2:])
+        places = np.flatnonzero(np.isfinite(rows).all(axis=(1, 2)))
+        # One frame of zeros tells the shape where none is finite.
+        parts = (
+            np.split(rows[places], range(at_once, len(places), at_once)) if len(places) else [np.zeros_like(rows[:1])]
+        )
+        known = np.concatenate([np.asarray(function(part), dtype=float) for part in parts])
+        values = np.full((len(rows), *known.shape[1:]), np.nan)
+        values[places] = known[: len(places)]
+        return values.reshape(*frames.shape[:-2], *known.shape[1:])
+
+    return statistic
+
+
+class Shared(Generic[T]):
+    """A costly step, such as a segmentation, that several statistics take on the same array.
+
+    It is taken once for each of the last two arrays (forecast and truth), which must not be written to in between.
+
+    Args:
+        step: Array to whatever the statistics need.
+    """
+
+    def __init__(self, step: Callable[[np.ndarray], T]) -> None:
+        self.step = step
+        self._last: list[tuple[np.ndarray, T]] = []
+
+    def __call__(self, frames: np.ndarray) -> T:
+        """The result of the step."""
+        for known, result in self._last:
+            if known is frames:
+                return result
+        result = self.step(frames)
+        self._last = [*self._last[-1:], (frames, result)]
+        return result

@@ -1,0 +1,302 @@
+"""Forecaster: what all models share, from the loss to the checkpoint."""
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from microevo.metrics import MAE, MSE, SSIM, LeadMetric, RelativeL2, squared_error, ssim
+from microevo.models.compatibility import plain, refuse_other_model
+from microevo.models.loss_check import LossCheck
+from microevo.models.schedule import TimedOneCycle
+
+TEST_LEADS = (1, 10, 50, 90, 190)
+
+
+@runtime_checkable
+class WindowBatch(Protocol):
+    """What a forecaster reads from a batch; `microevo.data.Window` is one."""
+
+    @property
+    def past(self) -> Float[Tensor, "B n_past C H W"]: ...  # noqa: D102
+    @property
+    def future(self) -> Float[Tensor, "B n_future C H W"]: ...  # noqa: D102
+    @property
+    def trajectory(self) -> Int[Tensor, " B"]: ...  # noqa: D102
+    @property
+    def start(self) -> Int[Tensor, " B"]: ...  # noqa: D102
+
+
+class Forecaster(LightningModule, ABC):
+    """A model that answers `forward(past, horizon)`, with its training, validation and test.
+
+    A new model writes `forward`, and `loss` if it is not trained on its own forecasts. Its constructor calls
+    `self.save_hyperparameters(logger=False)`, as here, so that a checkpoint can rebuild it. It sets `any_past` if
+    `forward` takes any number of past frames.
+
+    Args:
+        n_past: Past frames in a window; on the command line it follows from the data.
+        channels: Fields in a frame; on the command line it follows from the data.
+        horizon: Frames forecast in validation and test; on the command line it follows from the data.
+        lr: Learning rate; with `onecycle` the largest one.
+        weight_decay: Weight decay of AdamW.
+        schedule: `onecycle`: the rate rises and falls once over the whole run, which `trainer.max_epochs` or
+            `trainer.max_steps` limits, or `trainer.max_time` alone. `constant`: it stays at `lr`.
+        ssim_weight: Weight of `1 - SSIM` in the loss, beside the mean squared error.
+        data_range: Span of the values of a field, for SSIM [field units].
+        init_from: Checkpoint whose weights a new run starts from; everything else starts afresh.
+    """
+
+    any_past: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        n_past: int = 10,
+        channels: int = 1,
+        horizon: int = 90,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        schedule: Literal["onecycle", "constant"] = "onecycle",
+        ssim_weight: float = 0.0,
+        data_range: float = 1.0,
+        init_from: str | None = None,
+    ):
+        super().__init__()
+        if lr <= 0:
+            raise ValueError(f"lr must be positive, got {lr}.")
+        for name, value in {"n_past": n_past, "channels": channels, "horizon": horizon}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if schedule not in ("onecycle", "constant"):
+            raise ValueError(f"schedule must be 'onecycle' or 'constant', got {schedule!r}.")
+        self.save_hyperparameters(logger=False)
+        self.n_past, self.channels, self.horizon = n_past, channels, horizon
+        # A NumPy number here would end up in the optimiser's state, and the checkpoint could not be loaded safely.
+        self.lr, self.weight_decay, self.schedule = float(lr), float(weight_decay), schedule
+        self.ssim_weight, self.data_range, self.init_from = ssim_weight, data_range, init_from
+        self.lead_metrics: dict[str, LeadMetric] = {
+            "mse": MSE(horizon),
+            "mae": MAE(horizon),
+            "ssim": SSIM(horizon, data_range),
+            "relative_l2": RelativeL2(horizon),
+        }
+        # Compute groups would merge metrics that agree on the first batch, for good.
+        self.metrics = MetricCollection({**self.lead_metrics}, compute_groups=False)
+        self.trained_seed: int | None = None  # of the run that the weights come from
+        self._last_loss: LossCheck | None = None
+        self._squared_error: Tensor | None = None  # left by `objective` for `training_step` to log
+
+    @abstractmethod
+    def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
+        """Forecast the `horizon` frames that follow `past`."""
+
+    def loss(
+        self, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B n_future C H W"]
+    ) -> Float[Tensor, ""]:
+        """The training loss: by default `objective` of the forecast, with the gradient through all of it."""
+        return self.objective(self(past, future.shape[1]), future)
+
+    def objective(
+        self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
+    ) -> Float[Tensor, ""]:
+        """Mean squared error plus `ssim_weight * (1 - SSIM)`, each a mean over frames."""
+        mse = squared_error(prediction, target).mean()
+        self._squared_error = mse.detach()
+        if self.ssim_weight == 0:
+            return mse
+        return mse + self.ssim_weight * (1 - ssim(prediction, target, self.data_range).mean())
+
+    @property
+    def attached(self) -> bool:
+        """Whether a trainer is driving the model."""
+        return self._trainer is not None
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        """Load the weights of `init_from` if a new run starts; a resumed run has its own."""
+        self._last_loss = None  # of an earlier run
+        if self.init_from is None or self.trainer.ckpt_path is not None:
+            return
+        if not Path(self.init_from).is_file():
+            raise FileNotFoundError(f"init_from = {self.init_from} is not a file; give a checkpoint to start from.")
+        checkpoint = torch.load(self.init_from, map_location="cpu", weights_only=True)
+        refuse_other_model(self, checkpoint)
+        self.load_state_dict(checkpoint["state_dict"])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, and the one-cycle schedule stepped at every batch.
+
+        Where `trainer.max_time` alone limits the run (`max_epochs` and `max_steps` are -1), the cycle follows the clock.
+        """
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        if self.schedule == "constant":
+            return optimizer
+        timer = next((callback for callback in self.trainer.callbacks if isinstance(callback, Timer)), None)
+        cycle: torch.optim.lr_scheduler.OneCycleLR
+        if timer is not None and self.trainer.estimated_stepping_batches == math.inf:
+            cycle = TimedOneCycle(optimizer, self.lr, lambda: self._elapsed(timer))
+        else:
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def _elapsed(self, timer: Timer) -> float:
+        """Share of `trainer.max_time` that has passed, the same on all processes: their weights must stay equal."""
+        elapsed, remaining = timer.time_elapsed(), timer.time_remaining() or 0.0
+        return self.trainer.strategy.broadcast(elapsed / max(elapsed + remaining, 1e-9))
+
+    def planned_steps(self) -> int:
+        """Optimiser steps in the whole run, those before a resume included."""
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 < steps < math.inf:
+            raise ValueError(
+                "A schedule over the whole run needs its length: set trainer.max_epochs, trainer.max_steps or trainer.max_time."
+            )
+        return int(steps)
+
+    def training_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, ""]:
+        """The loss of one batch of windows."""
+        self._refuse_nonfinite_loss()
+        self._refuse_other_windows(batch)
+        loss = self.loss(batch.past, batch.future)
+        self.log("train/loss", loss, batch_size=len(batch.past))
+        if self._squared_error is not None:
+            self.log("train/mse", self._squared_error, batch_size=len(batch.past))
+        # A loss that is not finite on one process spoils the weights of all: they must stop together.
+        finite = self.all_gather(loss.detach().isfinite())
+        assert isinstance(finite, Tensor)
+        self._last_loss = LossCheck.start(self.trainer.global_step, batch.trajectory, finite.flatten())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Stop before the epoch's checkpoint if the last loss was not finite."""
+        self._refuse_nonfinite_loss()
+
+    def on_train_end(self) -> None:
+        """Stop if the very last loss was not finite."""
+        self._refuse_nonfinite_loss()
+
+    def _refuse_nonfinite_loss(self) -> None:
+        if self._last_loss is not None:
+            self._last_loss.finish(self.global_rank)
+
+    # Validation, test, prediction
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting anew, and stop if the last training loss was not finite."""
+        self._refuse_nonfinite_loss()
+        self.metrics.reset()
+
+    def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
+        """Score the forecasts of one batch."""
+        self.metrics.update(self._forecast(batch), batch.future)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/<metric>`, a mean over leads, and the squared error at the first, tenth and last lead."""
+        curves = self._curves()
+        means = {f"val/{name}": curve.mean() for name, curve in curves.items()}
+        means["val/rmse"] = means["val/mse"].sqrt()
+        leads = {
+            f"val/mse_lead{lead:03d}": curves["mse"][lead - 1]
+            for lead in sorted({1, 10, self.horizon})
+            if lead <= self.horizon
+        }
+        # `compute` has already put the processes together; `sync_dist` only says so to Lightning.
+        # The training loss stays off the progress bar: showing it would make the host wait for the device.
+        self.log("val/mse", means.pop("val/mse"), sync_dist=True, prog_bar=True)
+        self.log_dict(means | leads, sync_dist=True)
+
+    def on_test_epoch_start(self) -> None:
+        """Start counting anew."""
+        self.metrics.reset()
+
+    def test_step(self, batch: WindowBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Score the forecasts of one batch.
+
+        Returns:
+            Each metric per window and lead (B T), and the `trajectory` and `start` of each window.
+        """
+        forecast = self._forecast(batch)
+        self.metrics.update(forecast, batch.future)
+        values = {name: metric.score(forecast, batch.future) for name, metric in self.lead_metrics.items()}
+        return values | {"trajectory": batch.trajectory, "start": batch.start}
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/<metric>/<lead>` and `test/<metric>/mean`."""
+        curves = self._curves()
+        values = {}
+        for name, curve in curves.items():
+            values[f"test/{name}/mean"] = curve.mean()
+            values |= {f"test/{name}/{lead}": curve[lead - 1] for lead in TEST_LEADS if lead <= self.horizon}
+        roots = {k.replace("/mse/", "/rmse/"): v.sqrt() for k, v in values.items() if "/mse/" in k}
+        self.log_dict(values | roots, sync_dist=True)
+
+    def predict_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, "B {self.horizon} C H W"]:
+        """The forecast itself."""
+        self._refuse_other_windows(batch)
+        return self(batch.past, self.horizon)
+
+    def _forecast(self, batch: WindowBatch) -> Float[Tensor, "B {self.horizon} C H W"]:
+        self._refuse_other_windows(batch)
+        if batch.future.shape[1] != self.horizon:
+            raise ValueError(
+                f"{type(self).__name__} is to be scored over horizon = {self.horizon} frames, but the batch "
+                f"holds {batch.future.shape[1]} future frames; give data and model the same horizon."
+            )
+        return self(batch.past, self.horizon)
+
+    def _curves(self) -> dict[str, Float[Tensor, " horizon"]]:
+        return {name: curve.float() for name, curve in self.metrics.compute().items()}
+
+    def _refuse_other_windows(self, batch: WindowBatch) -> None:
+        n_past, channels = batch.past.shape[1:3]
+        if (n_past, channels) != (self.n_past, self.channels):
+            raise ValueError(
+                f"{type(self).__name__} was built for n_past = {self.n_past} frames and channels = "
+                f"{self.channels}, but the batch holds {n_past} past frames of {channels} field(s); give "
+                "data and model the same numbers."
+            )
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what it takes to rebuild the model; refuse to save weights spoilt by the last loss."""
+        self._refuse_nonfinite_loss()
+        checkpoint["microevo_model"] = type(self).__name__
+        seed = os.environ.get("PL_GLOBAL_SEED")  # where Lightning's seed_everything leaves it
+        checkpoint["microevo_seed"] = int(seed) if seed else None
+        # The last two are those that Lightning's CLI stores, so that `LightningModule.load_from_checkpoint`
+        # rebuilds any model, however it was made.
+        settings = {name: plain(value) for name, value in checkpoint["hyper_parameters"].items()}
+        settings.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
+        settings.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
+        checkpoint["hyper_parameters"] = settings
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another model; let the schedule take the length of the present run."""
+        refuse_other_model(self, checkpoint)
+        self.trained_seed = checkpoint.get("microevo_seed")
+        if self.attached and self.trainer.training:
+            self._refuse_other_optimiser(checkpoint["hyper_parameters"])
+        for state in checkpoint.get("lr_schedulers", []):
+            state.pop("total_steps", None)
+            state.pop("_schedule_phases", None)
+
+    def _refuse_other_optimiser(self, stored: Mapping[str, Any]) -> None:
+        for name in ("lr", "weight_decay", "schedule"):
+            if name in stored and stored[name] != getattr(self, name):
+                raise ValueError(
+                    f"A resumed run keeps the optimiser of its checkpoint, made with {name} = "
+                    f"{stored[name]}, but the model has {name} = {getattr(self, name)}; give the stored "
+                    "value, or start a new run from these weights with init_from."
+                )

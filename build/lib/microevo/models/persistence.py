@@ -1,0 +1,24 @@
+"""Persistence: tomorrow is like today, the floor of every table."""
+
+from typing import ClassVar
+
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from microevo.models.forecaster import Forecaster
+
+
+class Persistence(Forecaster):
+    """Repeats the last past frame; any height and width. It has no parameters and cannot be trained."""
+
+    any_past: ClassVar[bool] = True
+
+    def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
+        """The last frame of `past`, `horizon` times."""
+        return repeat(past[:, -1], "B C H W -> B T C H W", T=horizon)
+
+    def setup(self, stage: str) -> None:
+        """Refuse training."""
+        if stage == "fit":
+            raise ValueError("Persistence has no parameters, so there is nothing to train; run test in place of fit.")

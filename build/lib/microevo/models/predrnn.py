@@ -1,0 +1,95 @@
+"""PredRNN: a recurrent network with a second memory that climbs through its layers."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from microevo.models.recurrent import RecurrentForecaster, RecurrentNet
+
+Features = Float[Tensor, "B n h w"]
+FORGET_BIAS = 1.0
+
+
+class SpatiotemporalLSTMCell(nn.Module):
+    """One layer: the cell state `c` stays in it, the memory `m` passes through. No convolution has a bias."""
+
+    def __init__(self, c_in: int, hidden: int, filter_size: int):
+        super().__init__()
+        padding = filter_size // 2
+        self.conv_x = nn.Conv2d(c_in, 7 * hidden, filter_size, padding=padding, bias=False)
+        self.conv_h = nn.Conv2d(hidden, 4 * hidden, filter_size, padding=padding, bias=False)
+        self.conv_m = nn.Conv2d(hidden, 3 * hidden, filter_size, padding=padding, bias=False)
+        self.conv_o = nn.Conv2d(2 * hidden, hidden, filter_size, padding=padding, bias=False)
+        self.conv_last = nn.Conv2d(2 * hidden, hidden, 1, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "B c_in h w"], h: Features, c: Features, m: Features
+    ) -> tuple[Features, Features, Features]:
+        """The new hidden state, cell state and memory."""
+        i_x, f_x, g_x, im_x, fm_x, gm_x, o_x = self.conv_x(x).chunk(7, dim=1)
+        i_h, f_h, g_h, o_h = self.conv_h(h).chunk(4, dim=1)
+        i_m, f_m, g_m = self.conv_m(m).chunk(3, dim=1)
+        c = (f_x + f_h + FORGET_BIAS).sigmoid() * c + (i_x + i_h).sigmoid() * (g_x + g_h).tanh()
+        m = (fm_x + f_m + FORGET_BIAS).sigmoid() * m + (im_x + i_m).sigmoid() * (gm_x + g_m).tanh()
+        both = torch.cat([c, m], dim=1)
+        o = (o_x + o_h + self.conv_o(both)).sigmoid()
+        return o * self.conv_last(both).tanh(), c, m
+
+
+class PredRNNNet(RecurrentNet):
+    """Stacked spatiotemporal LSTM cells and a 1x1 readout.
+
+    The memory of the last layer at one frame enters the first layer at the next frame. Wang et al., "PredRNN:
+    Recurrent Neural Networks for Predictive Learning using Spatiotemporal LSTMs", NeurIPS 2017.
+
+    Args:
+        channels: Channels of a frame.
+        hidden: Features of each layer; the same for all, since the memory runs through them.
+        layers: Number of layers.
+        filter_size: Side of the convolution kernels; odd.
+    """
+
+    def __init__(self, channels: int, hidden: int = 128, layers: int = 4, filter_size: int = 5):
+        super().__init__()
+        if min(hidden, layers) < 1:
+            raise ValueError(f"hidden and layers must be at least 1, got {hidden} and {layers}.")
+        if filter_size % 2 == 0:
+            raise ValueError(f"filter_size must be odd to keep the image size, got {filter_size}.")
+        self.hidden = hidden
+        self.cells = nn.ModuleList(
+            SpatiotemporalLSTMCell(channels if i == 0 else hidden, hidden, filter_size) for i in range(layers)
+        )
+        self.readout = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def forward(
+        self, frame: Float[Tensor, "B C h w"], state: tuple[list[tuple[Features, Features]], Features] | None
+    ) -> tuple[Float[Tensor, "B C h w"], tuple[list[tuple[Features, Features]], Features]]:
+        """Predict the frame after `frame`; the state holds `(h, c)` for each layer, and the memory."""
+        if state is None:
+            batch, _, height, width = frame.shape
+            zero = frame.new_zeros(batch, self.hidden, height, width)
+            state = [(zero, zero)] * len(self.cells), zero
+        layers, m = state
+        x, new_layers = frame, []
+        for cell, (h, c) in zip(self.cells, layers, strict=True):
+            x, c, m = cell(x, h, c, m)
+            new_layers.append((x, c))
+        return self.readout(x), (new_layers, m)
+
+
+class PredRNN(RecurrentForecaster):
+    """Forecasts with a `PredRNNNet`. Height and width must be divisible by `patch_size`.
+
+    Args:
+        hidden: Features of each layer.
+        layers: Number of layers.
+        filter_size: Side of the convolution kernels; odd.
+        kwargs: Settings of every recurrent forecaster, see `RecurrentForecaster`.
+    """
+
+    def __init__(self, hidden: int = 128, layers: int = 4, filter_size: int = 5, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.save_hyperparameters(logger=False)
+        self.net = PredRNNNet(self.patch_channels, hidden, layers, filter_size)

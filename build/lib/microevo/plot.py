@@ -1,0 +1,261 @@
+"""Pictures of trajectories, forecasts and errors: figures on their own, without pyplot's global state."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import matplotlib
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from microevo.metrics import mean_at_leads
+from microevo.provenance import atomic
+
+FIELD_COLOURS = "magma"
+ERROR_COLOURS = "RdBu_r"
+WIDTH = 9.0  # inches; at DPI this is twice the width of a GitHub page, sharp on any screen
+DPI = 200
+INK, FAINT = "#24292f", "#8c959f"
+# Okabe and Ito's palette, distinguishable with any colour vision, less its yellow and black.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+BASELINE, CEILING = "Persistence", "Known physics"
+HOUSE = ("FCN", "ConvLSTM", "PredRNN")  # look the same in every picture, whichever of them are in it
+
+Frames = Float[np.ndarray, "T H W"]
+
+
+def spread_leads(horizon: int, most: int = 7) -> list[int]:
+    """Round lead times from 1 to `horizon` to show side by side, at most `most` of them and one more."""
+    steps = (digit * 10**power for power in range(9) for digit in (1, 2, 5, 10, 15))
+    step = next(step for step in steps if horizon <= step * (most - 1))
+    return sorted({1, *range(step, horizon + 1, step), horizon})
+
+
+def filmstrip(truth: Frames, forecast: Frames, leads: Sequence[int], title: str = "") -> Figure:
+    """Truth, forecast and their difference at some lead times.
+
+    Colours span the truth: a forecast that leaves its range saturates, instead of hiding the truth.
+
+    Args:
+        truth: One field of one trajectory; its first frame is lead 1.
+        forecast: The forecast of the same frames.
+        leads: Lead times to show, counted from 1.
+        title: Heading.
+
+    Raises:
+        ValueError: If a lead is beyond the frames.
+    """
+    outside = [lead for lead in leads if not 1 <= lead <= len(truth)]
+    if outside or not len(leads):
+        raise ValueError(f"leads must lie between 1 and the {len(truth)} frames given, got {list(leads)}.")
+    shown = np.asarray(leads) - 1
+    truth, forecast = truth[shown], forecast[shown]
+    error = forecast - truth
+    low, high, most = _ranges(truth, error)
+    figure, axes = _grid(3, len(leads), truth.shape[1:], title, _cell(len(leads)), captions=True)
+    for column, lead in enumerate(leads):
+        axes[0, column].set_title(f"lead {lead}", fontsize=9, color=INK, pad=4)
+        above = _image(axes[0, column], truth[column], FIELD_COLOURS, low, high)
+        _image(axes[1, column], forecast[column], FIELD_COLOURS, low, high)
+        below = _image(axes[2, column], error[column], ERROR_COLOURS, -most, most)
+        rmse = np.sqrt(np.square(error[column], dtype=np.float64).mean())
+        axes[2, column].set_xlabel(f"{'RMSE ' if column == 0 else ''}{rmse:.2g}", fontsize=8, color=INK, labelpad=3)
+    for row, name in enumerate(("truth", "forecast", "error")):
+        axes[row, 0].set_ylabel(name, fontsize=9, color=INK)
+    _colour_bar(figure, above, axes[:2], _extend(forecast, low, high))
+    _colour_bar(figure, below, axes[2:], _extend(error, -most, most))
+    return figure
+
+
+def preview(frames: Sequence[Frames] | Frames, times: Sequence[float] | np.ndarray, title: str = "") -> Figure:
+    """Trajectories over time, one in each row.
+
+    Args:
+        frames: One field of one trajectory, or of several with the same number of frames.
+        times: Time of each frame [t0]; eight of them, evenly spread, are shown.
+        title: Heading.
+    """
+    rows = [frames] if isinstance(frames, np.ndarray) else list(frames)
+    shown = np.unique(np.linspace(0, len(times) - 1, 8).round().astype(int))
+    rows = [row[shown] for row in rows]
+    low, high = (float(limit) for limit in (np.nanmin(rows), np.nanmax(rows)))
+    figure, axes = _grid(len(rows), len(shown), rows[0].shape[1:], title, _cell(len(shown)))
+    for column, frame in enumerate(shown):
+        axes[0, column].set_title(f"{'t = ' if column == 0 else ''}{times[frame]:.4g}", fontsize=9, color=INK, pad=4)
+        for row, trajectory in enumerate(rows):
+            image = _image(axes[row, column], trajectory[column], FIELD_COLOURS, low, high)
+    _colour_bar(figure, image, axes)
+    return figure
+
+
+def error_against_lead(table: pd.DataFrame, metric: str) -> Figure:
+    """A metric against lead time, one line for each model.
+
+    Args:
+        table: Long table with the columns `model`, `metric`, `trajectory`, `lead` and `value`.
+        metric: Which metric; `rmse` is derived from `mse`.
+    """
+    figure = Figure(figsize=(6.4, 4.0), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    draw_against_lead(axes, table, metric)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
+
+
+def draw_against_lead(axes: Axes, table: pd.DataFrame, metric: str) -> None:
+    """Draw `error_against_lead` into a panel: means, and a band from the 10th to the 90th percentile."""
+    means = mean_at_leads(table, metric)
+    rows = table[table["metric"] == ("mse" if metric == "rmse" else metric)]
+    styles = model_styles(means.index)
+    leads = means.columns.to_numpy(dtype=float)
+    for model, mean in means.iterrows():
+        style = styles[str(model)]
+        marker = "o" if len(leads) == 1 else None
+        axes.plot(leads, mean, label=model, lw=1.8, marker=marker, zorder=3, **style)
+        groups = rows[rows["model"] == model].groupby("lead")["value"]
+        low, high = groups.quantile(0.1).reindex(leads), groups.quantile(0.9).reindex(leads)
+        if metric == "rmse":
+            low, high = low**0.5, high**0.5
+        axes.fill_between(leads, low, high, color=style["color"], alpha=0.13, lw=0)
+    label = metric.upper() if metric in ("mse", "rmse", "mae", "ssim") else metric.replace("_", " ")
+    frame_axes(axes, "lead [frames]", label)
+    axes.set_xlim(leads.min(), leads.max() + (len(leads) == 1))
+    if metric != "ssim":
+        axes.set_ylim(bottom=0)
+
+
+def model_styles(models: Iterable[object]) -> dict[str, dict[str, Any]]:
+    """Colour and line style of each model: those of `HOUSE` always the same, others by name; grey for floor and ceiling."""
+    others = sorted({str(model) for model in models} - {BASELINE, CEILING, *HOUSE})
+    dashes = ("-", "-.", ":")
+    styles: dict[str, dict[str, Any]] = {
+        name: {"color": PALETTE[i % len(PALETTE)], "linestyle": dashes[i // len(PALETTE) % len(dashes)]}
+        for i, name in enumerate([*HOUSE, *others])
+    }
+    return {**styles, BASELINE: {"color": FAINT, "linestyle": "--"}, CEILING: {"color": INK, "linestyle": ":"}}
+
+
+def frame_axes(axes: Axes, x: str, y: str) -> None:
+    """Label a panel and leave only the lines that carry information."""
+    axes.set_xlabel(x, fontsize=9.5, color=INK)
+    axes.set_ylabel(y, fontsize=9.5, color=INK)
+    axes.tick_params(labelsize=8.5, colors=INK, length=3, width=0.7)
+    axes.grid(axis="y", color="#d8dee4", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(color=FAINT, linewidth=0.7)
+
+
+def animation(truth: Frames, forecast: Frames, path: str | Path, frames_per_second: float = 12.0) -> Path:
+    """Write truth, forecast and error side by side as a GIF that repeats for ever.
+
+    Args:
+        truth: One field of one trajectory; its first frame is lead 1.
+        forecast: The forecast of the same frames.
+        path: File to write; its folder is made.
+        frames_per_second: Speed.
+    """
+    path = Path(path)
+    error = forecast - truth
+    low, high, most = _ranges(truth, error)
+    figure, axes = _grid(1, 3, truth.shape[1:], " ", cell=2.2, bars=False)
+    figure.set_dpi(100)
+    canvas = FigureCanvasAgg(figure)
+    images = [
+        _image(axes[0, 0], truth[0], FIELD_COLOURS, low, high),
+        _image(axes[0, 1], forecast[0], FIELD_COLOURS, low, high),
+        _image(axes[0, 2], error[0], ERROR_COLOURS, -most, most),
+    ]
+    for panel, name in zip(axes[0], ("truth", "forecast", f"error, to \u00b1{most:.2g}"), strict=True):
+        panel.set_title(name, fontsize=9, color=INK, pad=4)
+    (counter,) = figure.texts
+    pictures = []
+    for lead, stack in enumerate(zip(truth, forecast, error, strict=True), start=1):
+        for image, frame in zip(images, stack, strict=True):
+            image.set_data(frame)
+        counter.set_text(f"lead {lead} of {len(truth)}")
+        canvas.draw()
+        pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    with atomic(path) as temporary:
+        imageio.imwrite(temporary, np.stack(pictures), extension=".gif", duration=1000 / frames_per_second, loop=0)
+    return path
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure in the format of the file's suffix, complete or not at all; its folder is made."""
+    path = Path(path)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.removeprefix("."), facecolor="white")
+    return path
+
+
+def _grid(
+    rows: int,
+    columns: int,
+    shape: tuple[int, ...],
+    title: str,
+    cell: float,
+    bars: bool = True,
+    captions: bool = False,
+) -> tuple[Figure, np.ndarray]:
+    """A sheet of `rows` x `columns` panels with the proportions of `shape`, each `cell` inches wide.
+
+    Placed by hand and not by a layout engine: the gaps stay equal whatever the text around them.
+    """
+    left, right, gap = 0.3, 0.75 if bars else 0.12, 0.05
+    above, below = 0.27 + 0.3 * bool(title), 0.25 if captions else 0.1
+    tall = cell * shape[0] / shape[1]
+    width = left + columns * (cell + gap) - gap + right
+    height = above + rows * (tall + gap) - gap + below
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    axes = np.empty((rows, columns), dtype=object)
+    for row, column in np.ndindex(rows, columns):
+        x, y = left + column * (cell + gap), height - above - tall - row * (tall + gap)
+        axes[row, column] = figure.add_axes((x / width, y / height, cell / width, tall / height))
+    if title:
+        figure.text(left / width, 1 - 0.08 / height, title, fontsize=11, fontweight="bold", color=INK, va="top")
+    return figure, axes
+
+
+def _cell(columns: int) -> float:
+    # A few columns must not fill the page: images wider than this look coarse.
+    return min((WIDTH - 1.05) / columns - 0.05, 1.9)
+
+
+def _image(axes: Axes, frame: np.ndarray, colours: str, low: float, high: float) -> AxesImage:
+    # Frames may be NaN after a model diverged: grey, and not the background's white.
+    colour_map = matplotlib.colormaps[colours].with_extremes(bad="#b0b0b0")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=FAINT, linewidth=0.5)
+    return axes.imshow(frame, cmap=colour_map, vmin=low, vmax=high, origin="lower", interpolation="nearest")
+
+
+def _colour_bar(figure: Figure, image: AxesImage, rows: np.ndarray, extend: str = "neither") -> None:
+    """A colour bar as high as the rows it belongs to."""
+    last, first = rows[-1, -1].get_position(), rows[0, -1].get_position()
+    inch = 1 / figure.get_figwidth()
+    box = (last.x1 + 0.1 * inch, last.y0, 0.11 * inch, first.y1 - last.y0)
+    bar = figure.colorbar(image, cax=figure.add_axes(box), extend=extend, extendfrac=0.04)
+    bar.ax.tick_params(labelsize=8, colors=INK, length=2.5, width=0.6)
+    bar.ax.locator_params(nbins=5)
+    bar.outline.set(edgecolor=FAINT, linewidth=0.5)
+
+
+def _ranges(truth: np.ndarray, error: np.ndarray) -> tuple[float, float, float]:
+    """Colour limits of the field and of the error, the latter never wider than the field's span."""
+    low, high = float(np.nanmin(truth)), float(np.nanmax(truth))
+    span = high - low or 1.0
+    largest = np.abs(error[np.isfinite(error)]).max(initial=0.0)
+    return low, max(high, low + 1e-12), float(min(largest, span)) or span
+
+
+def _extend(values: np.ndarray, low: float, high: float) -> str:
+    slack = 0.01 * (high - low)  # an overshoot that no eye could see gets no arrow
+    below, above = bool((values < low - slack).any()), bool((values > high + slack).any())
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]

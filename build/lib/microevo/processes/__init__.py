@@ -1,0 +1,31 @@
+"""Phase-field processes: what evolves, on which grid, and how it is integrated."""
+
+from microevo.processes.dendrite import DendriticSolidification
+from microevo.processes.grain_growth import GrainGrowth
+from microevo.processes.grid import Grid
+from microevo.processes.initial import uniform_noise
+from microevo.processes.plane_wave import PlaneWave
+from microevo.processes.process import Field, Process, rebuild, rollout, simulate, trajectory_generator
+from microevo.processes.regular_solution import RegularSolution
+from microevo.processes.spectral import SpectralBDF2
+from microevo.processes.spinodal import SpinodalDecomposition
+from microevo.processes.stepper import StepError, Stepper
+
+__all__ = [
+    "DendriticSolidification",
+    "Field",
+    "GrainGrowth",
+    "Grid",
+    "PlaneWave",
+    "Process",
+    "RegularSolution",
+    "SpectralBDF2",
+    "SpinodalDecomposition",
+    "StepError",
+    "Stepper",
+    "rebuild",
+    "rollout",
+    "simulate",
+    "trajectory_generator",
+    "uniform_noise",
+]

@@ -1,0 +1,173 @@
+"""Explicit Euler steps of grain growth, compiled for the CPU and in torch for other devices."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from microevo.processes import grain_kernel
+from microevo.processes.shared_order import SharedOrder
+from microevo.processes.stepper import StepError, Stepper
+
+CHECK_EVERY = 6.0  # between two looks at the distances of grains [1/(L m)]; a boundary moves less than l meanwhile
+
+
+@dataclass
+class Lane:
+    """One trajectory: its order parameters and where it stands between two checks."""
+
+    order: SharedOrder
+    rate: float
+    since_check: float = 0.0
+
+
+class GrainStepper(Stepper):
+    """Fan-Chen equations with shared order parameters; the state is `sum eta^2` and the grain number of each cell.
+
+    Every trajectory is integrated on its own, so that it does not matter which others it is computed with.
+
+    Args:
+        gamma: Coefficient of the product terms.
+        k: Gradient coefficient [cells^2].
+        rates: Reduced time per time of each trajectory, or one for all, `L m` [1/t0].
+        limit: Largest step [1/(L m)].
+        fields: Number of shared order parameters; None for one per grain.
+        dtype: Floating-point type of the order parameters.
+        walls: Whether the border of the grid reflects; otherwise it is periodic.
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float,
+        k: float,
+        rates: Float[Tensor, " #n"],
+        limit: float,
+        fields: int | None,
+        dtype: torch.dtype,
+        walls: bool,
+    ) -> None:
+        self.gamma, self.k, self.rates = gamma, k, rates
+        self.limit, self.fields, self.dtype, self.walls = limit, fields, dtype, walls
+        self.lanes: list[Lane] = []
+        self.time = 0.0
+
+    # ---------------------------------------------------------------- public
+
+    def start(self, u0: Float[Tensor, "n 2 H W"], time: float = 0.0) -> None:
+        """Begin at `time` with order parameters 1 inside the grains whose numbers `u0` holds, and 0 outside."""
+        self.time, self.device = time, u0.device
+        numbers = u0[:, 1].cpu().double()
+        for lane, ids in enumerate(numbers):
+            if not bool((ids.isfinite() & (ids >= 0) & (ids == ids.round())).all()):
+                raise StepError(lane, f"at time {time:g} a grain number is not finite, or not one of 0, 1, 2, ...")
+        dtype = np.dtype(str(self.dtype).removeprefix("torch."))
+        length = math.sqrt(8 * self.k)
+        self.lanes = [
+            Lane(SharedOrder(ids.long().numpy(), self.fields, length, dtype, self.walls), float(rate))
+            for ids, rate in zip(numbers, self.rates.expand(len(numbers)), strict=True)
+        ]
+
+    def advance(self, time: float) -> None:
+        """Integrate to exactly `time`."""
+        if time < self.time:
+            raise ValueError(f"a stepper runs forward only, from {self.time} not to {time}")
+        for number, lane in enumerate(self.lanes):
+            left = (time - self.time) * lane.rate
+            steps = math.ceil(left / self.limit - 1e-9)
+            done = 0
+            while done < steps:
+                dt = left / steps
+                until_check = max(1, math.ceil((CHECK_EVERY - lane.since_check) / dt - 1e-9))
+                count = min(until_check, steps - done)
+                self._euler(lane.order, dt, count)
+                done += count
+                now = self.time + (time - self.time) * done / steps
+                if not lane.order.track():
+                    raise StepError(
+                        number, f"at time {now:.6g} an order parameter is not finite (step {dt / lane.rate:.3g})"
+                    )
+                lane.since_check += count * dt
+                if count == until_check:
+                    lane.since_check = 0.0
+                    self._keep_apart(number, lane.order, now)
+        self.time = time
+
+    @property
+    def t(self) -> float:
+        """The present time [t0]."""
+        return self.time
+
+    @property
+    def u(self) -> Float[Tensor, "n 2 H W"]:
+        """`sum eta^2` and the grain number of each cell at the present time."""
+        states = [torch.from_numpy(np.stack([lane.order.squares, lane.order.ids])) for lane in self.lanes]
+        return torch.stack(states).to(device=self.device, dtype=self.dtype)
+
+    def order_parameters(self, lane: int = 0) -> Float[Tensor, "Q H W"]:
+        """The fields of one trajectory."""
+        return torch.from_numpy(self.lanes[lane].order.eta).movedim(2, 0).clone()
+
+    # ----------------------------------------------------------------- steps
+
+    def _euler(self, order: SharedOrder, dt: float, steps: int) -> None:
+        kind = order.eta.dtype.type
+        coefficients = (
+            kind(1 + dt - 4 * self.k * dt),
+            kind(dt * (2 * self.gamma - 1)),
+            kind(2 * self.gamma * dt),
+            kind(self.k * dt),
+            kind(grain_kernel.SMALLEST),
+        )
+        if self.device.type == "cpu":
+            spare = np.empty_like(order.eta)
+            euler = grain_kernel.euler_kernel(order.eta.shape[2], self.walls)
+            euler(order.eta, spare, *coefficients, steps)
+            order.eta = spare if steps % 2 else order.eta
+        else:
+            eta = torch.from_numpy(order.eta).to(self.device)
+            order.eta = euler_torch(eta, steps, *map(float, coefficients), walls=self.walls).cpu().numpy()
+
+    def _keep_apart(self, number: int, order: SharedOrder, time: float) -> None:
+        nearest = order.recolour()
+        if nearest < order.length:
+            raise StepError(
+                number,
+                f"at time {time:.6g} two grains of one order parameter are {nearest:.1f} cells apart and would merge; "
+                f"use more than {self.fields} order_parameters or fewer grains",
+            )
+
+
+def euler_torch(
+    eta: Float[Tensor, "H W Q"],
+    steps: int,
+    c0: float,
+    c1: float,
+    c2: float,
+    c3: float,
+    smallest: float,
+    *,
+    walls: bool = False,
+) -> Float[Tensor, "H W Q"]:
+    """What `grain_kernel.euler_kernel` computes, as tensor operations for any device."""
+    for _ in range(steps):
+        factor = c0 - c2 * eta.square().sum(dim=2, keepdim=True)
+        north, south = _neighbours(eta, 0, walls)
+        west, east = _neighbours(eta, 1, walls)
+        around = north + south + west + east
+        eta = eta * (factor + c1 * eta.square()) + c3 * around
+        eta = torch.where(eta < smallest, torch.zeros_like(eta), eta)
+    return eta
+
+
+def _neighbours(
+    eta: Float[Tensor, "H W Q"], axis: int, walls: bool
+) -> tuple[Float[Tensor, "H W Q"], Float[Tensor, "H W Q"]]:
+    before, after = eta.roll(1, axis), eta.roll(-1, axis)
+    if walls:
+        before.select(axis, 0).copy_(eta.select(axis, 0))
+        after.select(axis, -1).copy_(eta.select(axis, -1))
+    return before, after

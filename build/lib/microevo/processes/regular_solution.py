@@ -1,0 +1,238 @@
+"""Spinodal decomposition of a regular solution with degenerate mobility: the physics of the published samples."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from microevo.processes.grid import Grid
+from microevo.processes.initial import uniform_noise
+from microevo.processes.prescribed import PrescribedBDF
+from microevo.processes.process import Field, Process
+from microevo.processes.regular_flow import DILUTE, RegularFlow
+from microevo.processes.transform import modes_of
+
+CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
+BOUNDS = (-0.01, 1.01)  # of c; a solution that leaves them is no longer one
+ACCURATE_LIMIT = 0.15  # longest step of the second-order scheme [kappa / diffusivity]
+LATE_STEP = {"accurate": 0.004, "cheap": 0.02}  # of each scheme, unless given [fr]
+# Time until which a step holds, and that step in units of the late one.
+CHEAP = ((1.0, 1 / 40), (5.0, 1 / 8), (20.0, 1 / 2), (math.inf, 1.0))
+ACCURATE = (*((2.0 ** (i - 16), 2.0 ** (i - 12)) for i in range(10)), (0.3, 1 / 8), (2.0, 1 / 2), (math.inf, 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegularSolution(Process):
+    """Cahn-Hilliard equation of a regular solution, with a mobility that vanishes in the pure phases.
+
+        dc/dt = div( D c(1-c) grad mu ),    mu = ln(c / (1-c)) + Omega (1-2c) - kappa lap c
+
+    (Cahn & Hilliard, J. Chem. Phys. 28 (1958) 258; Cahn & Taylor, Acta Metall. Mater. 42 (1994) 1045.) Energies are in
+    units of kT, lengths in pixels and times in frames of the published samples, which the defaults were fitted to. With
+    Omega = 4.83 the phases have the compositions 0.0086 and 0.9914, a flat interface the 10-90 % width 0.942 sqrt(kappa)
+    and the energy 0.7385 sqrt(kappa). The mean of c never changes and the free energy never rises.
+
+    Args:
+        grid: Where it is solved, and how the image is made of it.
+        first_frame: Time of the first saved frame; the quench is at time 0 [fr].
+        frame_interval: Time between saved frames [fr].
+        precision: Floating-point numbers of the solver; frames are saved as float32.
+        composition: Mean of c.
+        noise: Largest deviation from the mean at the quench, uniform in each cell.
+        omega: Interaction of unlike neighbours, Omega; above 2 the mixture unmixes [kT].
+        kappa: Gradient energy coefficient [kT px^2].
+        diffusivity: D, of one kind of atom among many of the other [px^2/fr].
+        scheme: `accurate`, of second order in time, or `cheap`, of first order with a fifth of the steps: for data whose
+            statistics alone matter, since single droplets vanish at other times.
+        time_step: Longest step, taken from time 2 (accurate) or 20 (cheap) on, shorter ones in proportion before. Unless
+            given, it is 0.02 (cheap), or 0.004 but at most 0.15 kappa / diffusivity (accurate), of the values given here
+            also where trajectories draw others: all of a store take the same [fr].
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1"),)
+    parameters: ClassVar[tuple[str, ...]] = ("composition", "noise", "omega", "kappa", "diffusivity")
+    isotropic: ClassVar[bool] = True
+
+    grid: Grid = Grid(shape=(128, 128), spacing=0.5, boundary="no-flux", coarsen=2)
+    first_frame: float = 40.0
+    frame_interval: float = 1.0
+    composition: float = 0.7507
+    noise: float = 0.02
+    omega: float = 4.83
+    kappa: float = 2.585
+    diffusivity: float = 94.0
+    scheme: Literal["accurate", "cheap"] = "accurate"
+    time_step: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("noise", "kappa", "diffusivity"):
+            if not (torch.as_tensor(getattr(self, name)) > 0).all():
+                raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
+        if not (torch.as_tensor(self.omega) > 2).all():
+            raise ValueError(f"omega must be above 2, where a mixture unmixes, but it is {self.omega}")
+        mean, noise = torch.as_tensor(self.composition), torch.as_tensor(self.noise)
+        if not ((mean - noise > 0) & (mean + noise < 1)).all():
+            raise ValueError(
+                f"composition +- noise must lie between 0 and 1, but they are {self.composition} and {self.noise}"
+            )
+        cells = float(torch.as_tensor(self.interface_width).min()) / self.grid.spacing
+        if cells < CELLS_PER_INTERFACE:
+            raise ValueError(
+                f"the interface is {cells:.2f} cells wide (10-90 %), but needs {CELLS_PER_INTERFACE:.0f}; raise kappa, or "
+                "lower omega or the grid's spacing"
+            )
+        if not self.longest_step > 0:
+            raise ValueError(f"time_step must be positive, but it is {self.time_step}")
+        limit = self._accurate_limit
+        if self.scheme == "accurate" and self.longest_step > limit * (1 + 1e-9):
+            raise ValueError(
+                f"the accurate scheme needs steps of at most {ACCURATE_LIMIT} kappa / diffusivity = {limit:.4g}, but the "
+                f"longest is {self.longest_step:g}; set time_step to at most {_rounded_down(limit):g}"
+            )
+
+    # ------------------------------------------------------------ closed forms
+
+    @property
+    def longest_step(self) -> float:
+        """The late time step [fr]."""
+        if self.time_step is not None:
+            return self.time_step
+        late = LATE_STEP[self.scheme]
+        return min(late, self._accurate_limit) if self.scheme == "accurate" else late
+
+    @property
+    def _accurate_limit(self) -> float:
+        """Longest step of the second-order scheme, for all trajectories [fr]."""
+        return ACCURATE_LIMIT * float((self._flat(self.kappa) / self._flat(self.diffusivity)).min())
+
+    @property
+    def wells(self) -> tuple[Float[Tensor, " #n"], Float[Tensor, " #n"]]:
+        """Compositions of the two phases, float64."""
+        omega = torch.as_tensor(self.omega, dtype=torch.float64).flatten()
+        gap = torch.ones_like(omega)
+        for _ in range(1000):  # mu = 0 as a fixed point of 1 - 2c
+            gap = torch.tanh(omega * gap / 2)
+        return (1 - gap) / 2, (1 + gap) / 2
+
+    @property
+    def interface_width(self) -> Float[Tensor, " #n"]:
+        """10-90 % width of a flat interface [px]."""
+        inverse = (2 * self._barrier(0.1, 0.9)).rsqrt()
+        low, high = self.wells
+        return self._flat(self.kappa).sqrt() * 0.8 * (high - low) * inverse.mean(1)
+
+    @property
+    def interface_energy(self) -> Float[Tensor, " #n"]:
+        """Energy of a flat interface per length [kT px]."""
+        low, high = self.wells
+        return (2 * self._flat(self.kappa)).sqrt() * (high - low) * self._barrier(0.0, 1.0).sqrt().mean(1)
+
+    def growth_rate(self, k_squared: float | Tensor) -> float | Tensor:
+        """Rate at which a small wave of wave number `k` grows on the mean composition [1/fr]."""
+        mean = self.composition
+        mixing = mean * (1 - mean)
+        return -self.diffusivity * k_squared * (1 - 2 * self.omega * mixing + mixing * self.kappa * k_squared)
+
+    def _barrier(self, start: float, end: float) -> Float[Tensor, "#n points"]:
+        """Free energy above the common tangent, from `start` to `end` of the way between the wells [kT]."""
+        points = 4000
+        low, high = self.wells
+        way = start + (end - start) * (torch.arange(points, dtype=torch.float64) + 0.5) / points
+        c = low[:, None] + (high - low)[:, None] * way
+        omega = self._flat(self.omega)[:, None]
+        return _free_energy_density(c, omega) - _free_energy_density(low[:, None], omega)
+
+    def _flow(self) -> RegularFlow:
+        return RegularFlow(self.grid, self.omega, self.kappa, self.diffusivity)
+
+    def _flat(self, value: float | Tensor) -> Tensor:
+        return torch.as_tensor(value, dtype=torch.float64).flatten()
+
+    # ------------------------------------------------------------ functionals
+
+    def chemical_potential(self, u: Float[Tensor, "n 1 *cells"]) -> Float[Tensor, "n 1 *cells"]:
+        """`mu` of each cell, as the solver sees it [kT]."""
+        return self._flow().potential(u)
+
+    def free_energy(self, u: Float[Tensor, "n 1 *cells"]) -> Float[Tensor, " n"]:
+        """Integral of the free energy density `Omega c(1-c) + c ln c + (1-c) ln(1-c) + kappa/2 |grad c|^2` [kT px^d].
+
+        Beyond 0 and 1, where there is no mixture, the density without the gradient goes on as a steep straight line, so that
+        a field which leaves these bounds (a bad forecast may) never gains by it.
+        """
+        u = u.double()
+        omega = torch.as_tensor(self.omega, dtype=torch.float64).to(u.device)
+        # Summed by parts, so that mu is exactly its derivative.
+        gradient = self.chemical_potential(u) - torch.logit(u, DILUTE) - omega * (1 - 2 * u)
+        # Outside, Omega c(1-c) would fall without end; with the slope of the logarithms it is convex for every Omega.
+        inside = u.clamp(DILUTE, 1 - DILUTE)
+        outside = torch.logit(inside) * (u - inside)
+        density = _free_energy_density(inside, omega) + outside + u * gradient / 2
+        return self.grid.cell_volume * density.flatten(1).sum(1)
+
+    # ------------------------------------------------------------- simulation
+
+    def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n 1 *cells"]:
+        """Noise about the mean composition: the state just after the quench."""
+        return uniform_noise(self.grid.shape, generators, self.composition, self.noise)
+
+    def with_parameters(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> Process:
+        """A copy in which the named parameters hold one value per trajectory; all take the longest step of this process.
+
+        Raises:
+            ValueError: A name is none of `parameters`, or a value is refused, also because it needs shorter steps.
+        """
+        # Chosen anew, the step of a trajectory would depend on what the others of its batch draw.
+        settled = copy.copy(self)
+        object.__setattr__(settled, "time_step", self.longest_step)
+        return super(RegularSolution, settled).with_parameters(values)
+
+    def fast(self) -> "RegularSolution":
+        """First order, a fifth of the steps."""
+        return replace(self, scheme="cheap", time_step=None)
+
+    def coarser(self) -> "RegularSolution | None":
+        """First order with steps twice as long, which stay stable; none once a step is as long as a frame interval."""
+        if self.scheme == "accurate":
+            return self.fast()
+        if self.longest_step >= self.frame_interval:
+            return None
+        return replace(self, time_step=2 * self.longest_step)
+
+    def stepper(self) -> PrescribedBDF:
+        """Stabilised by half the diffusivity and a quarter of the largest mobility times kappa (half of it at first order)."""
+        eigenvalues = modes_of(self.grid).second_differences()
+        zero = torch.zeros((), dtype=torch.float64)
+        k2 = sum(eigenvalues, zero)
+        k4 = sum((k * (1 + k * self.grid.spacing**2 / 12) for k in eigenvalues), zero)
+        kappa, diffusivity = (
+            self._flat(value).reshape(-1, *(1,) * (1 + k2.ndim)) for value in (self.kappa, self.diffusivity)
+        )
+        second = self.scheme == "accurate"
+        return PrescribedBDF(
+            grid=self.grid,
+            rate=self._flow().rate,
+            stabiliser=diffusivity * k2 * (1 / 2 + kappa * k4 * (1 / 4 if second else 1 / 8)),
+            order=2 if second else 1,
+            schedule=[(until, self.longest_step * part) for until, part in (ACCURATE if second else CHEAP)],
+            bounds=BOUNDS,
+        )
+
+
+def _free_energy_density(c: Tensor, omega: Tensor) -> Tensor:
+    """Without the gradient term [kT]."""
+    inside = c.clamp(DILUTE, 1 - DILUTE)
+    return omega * c * (1 - c) + torch.xlogy(inside, inside) + torch.xlogy(1 - inside, 1 - inside)
+
+
+def _rounded_down(value: float) -> float:
+    """To three digits."""
+    scale = 10.0 ** (2 - math.floor(math.log10(value)))
+    return math.floor(value * scale) / scale

@@ -1,0 +1,72 @@
+"""Where a result comes from (versions, commit, fingerprints), and how a file is written: whole or not at all."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import subprocess
+import uuid
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("microevo", "torch", "lightning", "torchmetrics", "numpy", "zarr")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers of a simulation or a training."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def git_commit() -> str | None:
+    """Commit of the working directory, with `-changed` if files differ from it; None outside of a git repository."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-changed" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def fingerprint(content: str | bytes | Path) -> str:
+    """SHA-256 of a text, of bytes or of a file, as 64 hexadecimal digits."""
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which becomes `path` when the block ends and is deleted if the block fails.
+
+    `path` is complete or absent at any moment, also after a crash of the machine, and may be written by several
+    processes at once. Its folder is made. The temporary file has another suffix: writers that choose a format by the
+    suffix must be told it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or the name could outlive a crash and the content not
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a text (as UTF-8) or bytes, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def free_path(path: Path) -> Path:
+    """`path`, or `path` with the first number that is not taken, so that no result is overwritten."""
+    number, candidate = 2, path
+    while candidate.exists():
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return candidate
