@@ -1,12 +1,15 @@
 # Every target sets up what it needs: a virtual environment in .venv with the pinned versions of constraints.txt.
 PYTHON ?= python3
+# `make wheelhouse` takes as PYTHON the version that another machine has.
+VERSION := $(filter 3.%,$(PYTHON))
+HERE := $(if $(VERSION),python3,$(PYTHON))
 SHELL := /bin/bash
 BIN := .venv/bin
 RUN := $(BIN)/python -m microevo
 PYTEST := $(BIN)/pytest --jaxtyping-packages=microevo,beartype.beartype
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-all published benchmark clean
+.PHONY: help install demo lint test test-all published benchmark paper wheelhouse clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -14,8 +17,8 @@ help: ## List the targets
 install: .venv/installed ## Make .venv and install microevo into it
 
 .venv/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "microevo needs Python 3.11 or newer, not " + sys.version.split()[0]'
-	$(PYTHON) -m venv .venv
+	@$(HERE) -c 'import sys; assert sys.version_info >= (3, 11), "microevo needs Python 3.11 or newer, not " + sys.version.split()[0]'
+	$(HERE) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
 	@touch $@
@@ -72,6 +75,17 @@ published: .venv/installed ## Simulated against published samples (in REAL): tab
 benchmark: .venv/installed ## Our solvers against their transforms, py-pde, exponax and FiPy (one core, about seven minutes)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[benchmark]"
 	$(BIN)/python experiments/solvers/benchmark.py
+
+OUT := results/paper-out
+SCALE := full
+MINUTES = $(if $(filter tiny,$(SCALE)),2.8,9)
+# A node without a network has no .venv: there the wheels of `make wheelhouse` are installed beside its own packages.
+paper: ## The paper's setting in MINUTES=9 of a GPU, into OUT=folder; SCALE=tiny rehearses it on a CPU
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) experiments/paper/paper.py --out $(OUT) --minutes $(MINUTES) --scale $(SCALE)
+
+wheelhouse: .venv/installed ## Wheels for a machine without a network: PYTHON=3.12 HAVE=list of its packages
+	$(BIN)/python experiments/paper/wheelhouse.py $(addprefix --python ,$(VERSION)) $(addprefix --have ,$(HAVE)) \
+		$(addprefix --without ,$(WITHOUT))
 
 clean: ## Remove caches, runs and results, but no data
 	rm -rf runs results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -63,7 +63,9 @@ def missing(have: Mapping[str, str], without: frozenset[str], python: str) -> tu
             version = have.get(name, "")
             fits = not version or requirement.specifier.contains(version, prereleases=True)
             if name == BROUGHT and not fits:
-                raise ValueError(f"microevo needs {requirement}, but the machine has {version}; install a newer PyTorch there")
+                raise ValueError(
+                    f"microevo needs {requirement}, but the machine has {version}; install a newer PyTorch there"
+                )
             if name == BROUGHT or name in without or (name in have and fits):
                 continue
             if not fits:
@@ -100,7 +102,9 @@ def collect(packages: Mapping[str, str], output: Path, python: str, machine: str
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=f"{sys.version_info.major}.{sys.version_info.minor}", help="Python of the machine")
+    parser.add_argument(
+        "--python", default=f"{sys.version_info.major}.{sys.version_info.minor}", help="Python of the machine"
+    )
     parser.add_argument("--have", type=Path, help="list of the packages that the machine has")
     parser.add_argument("--without", default="", help="packages to leave out, with commas between them, such as wandb")
     parser.add_argument("--machine", default="x86_64", help="its processor: x86_64 or aarch64")
@@ -122,7 +126,9 @@ def main() -> None:
     except subprocess.CalledProcessError as error:
         sys.exit(f"pip could not collect the wheels (exit code {error.returncode}); what it says is above")
     sizes = {wheel.name: wheel.stat().st_size / 1e6 for wheel in wheels}
-    largest = ", ".join(f"{name.split('-')[0]} {sizes[name]:.0f}" for name in sorted(sizes, key=lambda n: -sizes[n])[:4])
+    largest = ", ".join(
+        f"{name.split('-')[0]} {sizes[name]:.0f}" for name in sorted(sizes, key=lambda n: -sizes[n])[:4]
+    )
     print(f"{args.output}: {len(wheels)} wheels, {sum(sizes.values()):.1f} MB (largest: {largest} MB)")
     print(f"there: python -m pip install --no-index --no-deps {args.output}/*.whl")
 

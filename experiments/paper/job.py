@@ -1,0 +1,226 @@
+"""The parts of the paper's comparison: what each runs, and what of it is recorded."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from collect import collect
+from plan import NETWORKS, Data, Scale
+from schedule import Part, PartError, Schedule
+
+from microevo.data import TrajectoryStore
+from microevo.provenance import git_commit, versions
+
+ROOT = Path(__file__).parents[2]
+MICROEVO = [sys.executable, "-m", "microevo"]
+GPU_TESTS = 45.0  # seconds, at most
+
+
+class Paper:
+    """The parts of the job, and where they put what they make.
+
+    Args:
+        scale: Sizes of everything.
+        minutes: Time for all of it.
+        work: Folder of stores, runs and results; a later call goes on there.
+        out: Folder of what is to be kept.
+    """
+
+    def __init__(self, scale: Scale, minutes: float, work: Path, out: Path) -> None:
+        self.scale, self.minutes, self.work, self.out = scale, minutes, work, out
+        for folder in (work, out):
+            folder.mkdir(parents=True, exist_ok=True)
+        after = partial(collect, work, out)
+        self.schedule = Schedule(self.parts(), 60 * minutes, work / "state.json", out / "log.txt", after)
+        self.cores = max(1, (os.cpu_count() or 1) - (2 if torch.cuda.is_available() else 0))
+
+    def parts(self) -> list[Part]:
+        """What is done, the most telling first in each lane."""
+        scale, parts = self.scale, []
+
+        def add(
+            name: str, lane: Any, share: float, least: float, work: Any, *needs: str, current: Any = _always
+        ) -> None:
+            parts.append(Part(name, lane, share, least, work, needs, current))
+
+        add("facts", "device", 0.01, 1, self.facts, current=lambda record: False)
+        add("GPU tests", "device", 0.09, 5, self.gpu_tests)
+        add("probe", "device", 0.07, 5, self.probe)
+        trainings = [("FCN", "grain-growth", 0.24), ("FCN", "spinodal-published", 0.18)]
+        trainings += [(network, "grain-growth", 0.10) for network in NETWORKS[1:]]
+        for network, process, share in trainings:
+            work = partial(self.train, network, process)
+            add(f"{network} on {process}", "device", share, scale.least_training, work, f"data of {process}", "probe")
+        for process, share in (("grain-growth", 0.12), ("spinodal-published", 0.06)):
+            work = partial(self.benchmark, process, "")
+            name, needs = f"benchmark of {process}", (f"FCN on {process}",)
+            current = partial(self._compares_all, process)
+            add(name, "device", share, scale.least_benchmark, work, *needs, current=current)
+        for process in scale.tests:
+            work, name = partial(self.benchmark, process, " at another size"), f"benchmark of {process} at another size"
+            needs = (f"FCN on {process}", f"test data of {process}")
+            current = partial(self._compares_all, process)
+            add(name, "device", 0.03, scale.least_benchmark, work, *needs, current=current)
+        for process, share in (("spinodal", 0.05), ("grain-growth", 0.25), ("spinodal-published", 0.12)):
+            if process in scale.data:
+                add(f"data of {process}", "cores", share, 5, partial(self.simulate, scale.data[process], process))
+        for process, data in scale.tests.items():
+            add(f"test data of {process}", "cores", 0.29, 5, partial(self.simulate, data, f"{process}-test"))
+        return parts
+
+    def facts(self, seconds: float) -> Mapping[str, Any]:
+        """What this machine is."""
+        gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
+        return {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "gpu": gpu and f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB",
+            "cuda": torch.version.cuda,
+            "git": git_commit(),
+            "versions": versions(),
+            "minutes": self.minutes,
+        }
+
+    def gpu_tests(self, seconds: float) -> Mapping[str, Any]:
+        """The tests that need a GPU; they skip with a reason where there is none."""
+        files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
+        words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *files]
+        self.schedule.command(words, min(seconds, GPU_TESTS))
+        return {"files": len(files)}
+
+    def probe(self, seconds: float) -> Mapping[str, Any]:
+        """Batch, precision and layout of the trainings."""
+        scale, output = self.scale, self.work / "probe.json"
+        words = [sys.executable, "experiments/paper/probe.py", "--output", str(output)]
+        words += ["--models", json.dumps({name: self._model(name) for name in NETWORKS})]
+        words += ["--precisions", json.dumps(scale.precisions), "--batches", json.dumps(scale.batches)]
+        words += ["--pixels", str(scale.pixels), "--seconds", str(scale.probe_seconds)]
+        self._command(words, seconds)
+        return json.loads(output.read_text())
+
+    def simulate(self, data: Data, name: str, seconds: float) -> Mapping[str, Any]:
+        """A store, with as many training trajectories as the time allows."""
+        path = self.work / f"{name}.zarr"
+        if path.exists():  # its number of trajectories was settled by an earlier call
+            recipe = TrajectoryStore.open(path, unfinished=True).attributes["recipe"]
+            splits = recipe["splits"]
+        else:
+            fixed = sum(count for split, count in data.splits.items() if split != "train")
+            rounds = int(0.6 * seconds / data.seconds) * self.cores  # the rest is for starting, and for busy memory
+            splits = dict(data.splits)
+            if "train" in splits:
+                splits["train"] = min(splits["train"], rounds - fixed)
+            elif rounds < fixed:
+                raise PartError(f"not begun: {fixed} trajectories need about {data.seconds / 0.6:.0f} s each")
+            if splits.get("train", data.least) < data.least:
+                raise PartError(
+                    f"not begun: there is time for {rounds} trajectories, and {data.least + fixed} are the least"
+                )
+        words = [*MICROEVO, "simulate", "--config", data.recipe, "--output", str(path), "--splits", json.dumps(splits)]
+        words += ["--workers", str(self.cores), "--batch_size", str(self._batch(sum(splits.values()))), *data.options]
+        begin = time.monotonic()
+        # An unfinished store is of no use: rather than be cut off, it takes time from the stores after it.
+        self._command(words, max(seconds, self.schedule.remaining))
+        return {"splits": splits, "simulated_seconds": time.monotonic() - begin}
+
+    def train(self, network: str, process: str, seconds: float) -> Mapping[str, Any]:
+        """One network, for the time that there is."""
+        run = self.work / "runs" / f"{process}-{network.lower()}"
+        choice = self.schedule.records["probe"]["choice"][network]
+        limit = timedelta(seconds=int(seconds - self.scale.overhead))
+        config = f"experiments/{process}-{network.lower()}.yaml"
+        words = [*MICROEVO, "fit", "--config", config, "--config", "experiments/paper/training.yaml"]
+        settings = {
+            "data.init_args.store": self.work / f"{process}.zarr",
+            "data.init_args.batch_size": choice["batch"],
+            "data.init_args.horizon": self.scale.horizon,
+            "data.init_args.cache": "device",
+            "trainer.max_time": f"00:{limit}" if limit < timedelta(days=1) else limit,
+            "trainer.precision": choice["precision"],
+            "run_dir": run,
+            "ckpt_path": "last",
+        }
+        settings |= {f"model.init_args.{name}": value for name, value in self.scale.networks.get(network, {}).items()}
+        if not choice["channels_last"]:
+            settings["trainer.callbacks"] = []
+        words += [
+            f"--{name}={value if isinstance(value, str | Path) else json.dumps(value)}"
+            for name, value in settings.items()
+        ]
+        self._command(words, seconds)
+        checkpoint = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", mmap=True, weights_only=True)
+        trained = checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]
+        steps = checkpoint["global_step"]
+        return {
+            "steps": steps,
+            "epochs": checkpoint["epoch"],
+            "trained_seconds": trained,
+            "windows_per_second": steps * choice["batch"] / trained,
+            **choice,
+        }
+
+    def benchmark(self, process: str, size: str, seconds: float) -> Mapping[str, Any]:
+        """Trained networks on test trajectories."""
+        scale = self.scale
+        store = self.work / f"{process}{'-test' if size else ''}.zarr"
+        there = TrajectoryStore.open(store)
+        protocol = {"store": str(store), "horizon": scale.horizon}
+        if not size:
+            protocol["trajectories"] = scale.trajectories
+        checkpoints = {
+            network: str(self.work / "runs" / f"{process}-{network.lower()}" / "checkpoints" / "last.ckpt")
+            for network in self._trained(process)
+        }
+        output = self.work / "results" / f"{process}{'-size' if size else ''}"
+        pixels = "x".join(map(str, there.image_shape))
+        name = f"10->{scale.horizon}{f' at {pixels}' if size else ''}"
+        words = [
+            *MICROEVO,
+            "benchmark",
+            "--protocols",
+            json.dumps({name: protocol}),
+            "--checkpoints",
+            json.dumps(checkpoints),
+        ]
+        words += ["--fields", json.dumps(there.fields[:1]), "--output", str(output), "--known_physics", "false"]
+        words += ["--repeats", str(0 if size else scale.repeats), "--batch_size", "8" if not size else "1"]
+        if torch.cuda.is_available():
+            words += ["--processes", str(max(1, min(8, self.cores // 2)))]  # physical quantities are measured on cores
+        self._command(words, seconds)
+        return {"output": output.name, "networks": list(checkpoints)}
+
+    def _trained(self, process: str) -> list[str]:
+        records = self.schedule.records
+        return [name for name in NETWORKS if records.get(f"{name} on {process}", {}).get("status") == "done"]
+
+    def _compares_all(self, process: str, record: Mapping[str, Any]) -> bool:
+        """Whether a benchmark has all networks that are trained by now."""
+        return record["networks"] == self._trained(process)
+
+    def _model(self, network: str) -> dict[str, Any]:
+        model = yaml.safe_load((ROOT / "experiments" / "models" / f"{network.lower()}.yaml").read_text())
+        model["init_args"] |= self.scale.networks.get(network, {})
+        return model
+
+    def _batch(self, trajectories: int) -> int:
+        """Trajectories that a core simulates at once, so that all cores have some."""
+        return max(1, min(8, trajectories // self.cores))
+
+    def _command(self, words: list[str], seconds: float) -> None:
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self.schedule.command(words, seconds, threads | {"PYTHONPATH": path, "WANDB_MODE": "disabled"})
+
+
+def _always(record: Mapping[str, Any]) -> bool:
+    return True
