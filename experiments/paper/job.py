@@ -192,7 +192,7 @@ class Paper:
             "--checkpoints",
             json.dumps(checkpoints),
         ]
-        words += ["--fields", json.dumps(there.fields[:1]), "--output", str(output), "--known_physics", "false"]
+        words += ["--fields", json.dumps(there.fields[:1]), "--output", str(output), "--reference_solver", "false"]
         words += ["--repeats", str(0 if size else scale.repeats), "--batch_size", "8" if not size else "1"]
         if torch.cuda.is_available():
             words += ["--processes", str(max(1, min(8, self.cores // 2)))]  # physical quantities are measured on cores
