@@ -15,7 +15,7 @@ from microevo.cli import main
 from microevo.data import StoreSchema, TrajectoryStore, generate
 from microevo.processes import Field, Grid, SpinodalDecomposition
 
-pytest_plugins = ["figures"]
+pytest_plugins = ["figures", "command_line"]
 
 ROOT = Path(__file__).parents[1]
 # The same bytes are promised for one thread, and the workers of the test run share the cores already.

@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import ActionConfigFile
 
 from microevo import plot
-from microevo.cli import given
 from microevo.cli.checkpoint import refuse_other_files
-from microevo.cli.overview import COMMANDS
-from microevo.cli.parser import Parser
+from microevo.cli.main import COMMANDS
+from microevo.cli.parser import ConfigFile, Parser
 from microevo.data import TrajectoryStore, generate, import_frames
+from microevo.data.generate import ALL
 
 
 def simulate(args: Sequence[str]) -> None:
     """Simulate trajectories and draw a preview beside the store."""
     settings = _parse("simulate", generate, args)
     _refuse_absent_device(settings["device"])
-    command = _command("simulate", _of_the_whole_store(args))
+    everything = [] if settings["trajectories"] == ALL else ["--trajectories", ALL]
+    command = _command("simulate", [*args, *everything])
     store = generate(**settings, command=command)
     if store.attributes["complete"]:
         _announce(store)
@@ -67,7 +67,7 @@ def _refuse_absent_device(device: str) -> None:
 def parser(name: str, function: Callable[..., Any]) -> Parser:
     """The parser of a command whose options are the arguments of a function."""
     made = Parser(prog=f"python -m microevo {name}", description=COMMANDS[name])
-    made.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with any of the options below.")
+    made.add_argument("-c", "--config", action=ConfigFile, help="YAML file with any of the options below.")
     made.add_function_arguments(function, skip={"overwrite", "command"}, sub_configs=True)
     made.add_argument(
         "--overwrite",
@@ -79,7 +79,7 @@ def parser(name: str, function: Callable[..., Any]) -> Parser:
 
 def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> dict[str, Any]:
     made = parser(name, function)
-    settings = made.instantiate_classes(made.parse_args(list(args))).as_dict()
+    settings = made.instantiate_classes(made.read(args)).as_dict()
     settings.pop("config", None)
     return settings
 
@@ -87,18 +87,6 @@ def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> dict
 def _command(name: str, args: Sequence[str]) -> str:
     # Finishing a store must not start it anew.
     return shlex.join(["python", "-m", "microevo", name, *(word for word in args if word != "--overwrite")])
-
-
-def _of_the_whole_store(args: Sequence[str]) -> list[str]:
-    """The arguments without a choice of trajectories."""
-    words, kept = iter(args), []
-    for word in words:
-        if word == "--trajectories":
-            next(words, None)
-        elif not word.startswith("--trajectories="):
-            kept.append(word)
-    chosen = any(name == "trajectories" for name, _ in given.settings(kept))  # in a config file
-    return [*kept, "--trajectories", ":"] if chosen else kept
 
 
 def _announce_part(store: TrajectoryStore, trajectories: str, command: str) -> None:

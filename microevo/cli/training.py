@@ -1,10 +1,12 @@
 """fit, validate, test and predict: Lightning's CLI with a folder for each run."""
 
+import argparse
 import contextlib
 import copy
+import inspect
 import os
-import re
-from collections.abc import Sequence
+import pydoc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from microevo.callbacks import ForecastWriter, LeadTable, SaveLast, SaveRun, SeedSteps
-from microevo.cli import given
 from microevo.cli.checkpoint import refuse_other_files
+from microevo.cli.errors import UsageError
 from microevo.cli.loggers import settle_loggers
-from microevo.cli.overview import COMMANDS
-from microevo.cli.parser import Parser, UsageError
+from microevo.cli.main import COMMANDS
+from microevo.cli.parser import ConfigFile, Parser
 from microevo.cli.progress import Progress
 from microevo.data import TrajectoryDataModule
 from microevo.models import Forecaster
@@ -39,7 +41,7 @@ class TrainingCLI(LightningCLI):
         # Hidden states that decay end in subnormal numbers, which slow a CPU down tenfold.
         torch.set_flush_denormal(True)
         torch.set_float32_matmul_precision("high")
-        defaults = given.defaults_beside(args)
+        self.command = args[0]
         self.claimed: Path | None = None
         started_by_another = RUN_DIR in os.environ
         try:
@@ -56,12 +58,11 @@ class TrainingCLI(LightningCLI):
                 seed_everything_default=0,
                 parser_class=Parser,
                 parser_kwargs={
-                    name: {
-                        "usage": f"python -m microevo {name} --config FILE [options]",
-                        "description": COMMANDS[name],
-                        "default_config_files": defaults,
+                    self.command: {
+                        "usage": f"python -m microevo {self.command} --config FILE [options]",
+                        "description": COMMANDS[self.command],
+                        "default_config_files": [default_settings(args)],
                     }
-                    for name in self.subcommands()
                 },
                 auto_configure_optimizers=False,
                 args=list(args),
@@ -73,8 +74,21 @@ class TrainingCLI(LightningCLI):
                 with contextlib.suppress(OSError):
                     self.claimed.rmdir()  # a name is not taken by a run that failed before it wrote anything
 
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The command, and the arguments of the trainer's method that are not options or are options of ours."""
+        loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
+        return {self.command: {"model", "datamodule", *loaders, "ckpt_path", "weights_only", "return_predictions"}}
+
+    def init_parser(self, **kwargs: Any) -> Parser:
+        """As Lightning does, with a `--config` whose errors name the file."""
+        parser = Parser(**kwargs)
+        parser.add_argument("-c", "--config", action=ConfigFile, help="Path to a configuration file in YAML format.")
+        if (main := getattr(self, "parser", None)) is not None:
+            main.subparsers.append(parser)
+        return parser
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run's folder, and say once what model and data must agree on."""
+        """Add the options of a run, and say once what model and data must agree on."""
         parser.add_argument(
             "--run_dir",
             type=str | None,
@@ -83,40 +97,50 @@ class TrainingCLI(LightningCLI):
             "runs/<name of the config file>, with a number where that is taken. `--ckpt_path last` and `best` mean "
             "the checkpoints in it.",
         )
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint that `fit` wrote, or `best` or `last` for that of the run's folder. `fit` resumes from it, "
+            "and with `last` begins where there is none yet.",
+        )
+        parser.add_argument(
+            "--weights_only",
+            type=bool | None,
+            default=True,
+            help="Always true: a checkpoint is read without unpickling, which could run code.",
+        )
+        if self.command == "predict":
+            parser.add_argument(
+                "--return_predictions",
+                type=bool | None,
+                default=False,
+                help="Without effect: the forecasts are on disk, in memory they would grow with the test set.",
+            )
         for ours, theirs in LINKED.items():
-            compute = len if theirs == "fields" else None
-            parser.link_arguments(f"data.init_args.{theirs}", f"model.init_args.{ours}", compute_fn=compute)
+            # With the model itself among the sources, a setting that the link would silently replace is noticed.
+            sources = (f"data.init_args.{theirs}", "model")
+            parser.link_arguments(sources, f"model.init_args.{ours}", compute_fn=_follow(ours, theirs))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """As Lightning does, but refuse a setting that a link would silently replace."""
-        super().parse_arguments(parser, args)
-        for name, where in given.settings(args):
-            found = re.fullmatch(rf"model\.(?:init_args\.)?({'|'.join(LINKED)})", name)
-            if found:
-                raise UsageError(
-                    f"{name}, given {where}, follows from the data; leave it out and set "
-                    f"data.init_args.{LINKED[found[1]]}, which both use"
-                )
+        """Read the options.
 
-    def _parse_ckpt_path(self) -> None:
-        """The config decides what is built; a checkpoint brings weights and state only.
-
-        Lightning would put the checkpoint's hyperparameters over what the user asked for, and import the class
-        that the checkpoint names.
+        The checkpoint is taken out of what Lightning sees: it would put the checkpoint's hyperparameters over what the
+        user asked for, and import the class that the checkpoint names.
         """
+        assert isinstance(parser, Parser)
+        self.config = parser.read(args)
+        self.ckpt_path = self.config[self.command].pop("ckpt_path")
 
     def before_instantiate_classes(self) -> None:
         """Find the run's folder and the checkpoint; refuse what would silently do something else."""
         config = self.config[self.subcommand]
-        if config.get("weights_only") is False:
+        if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code; leave it out")
-        config.weights_only = True
-        if self.subcommand == "predict":
-            config.return_predictions = False  # they are on disk; in memory they would grow with the test set
         self.run_dir = self._find_run_dir(config)
-        config.ckpt_path = self._find_checkpoint(config)
+        self.checkpoint = self._find_checkpoint()
         init_from = config.model.init_args.get("init_from")
-        if init_from and self.subcommand == "fit" and config.ckpt_path is None:
+        if init_from and self.subcommand == "fit" and self.checkpoint is None:
             refuse_other_files(Path(init_from))
 
     def instantiate_classes(self) -> None:
@@ -157,12 +181,28 @@ class TrainingCLI(LightningCLI):
     def before_test(self) -> None:
         """Refuse to evaluate weights that nobody trained."""
         self.before_fit()
-        if self.config[self.subcommand].ckpt_path is None and any(True for _ in self.model.parameters()):
+        if self.checkpoint is None and any(True for _ in self.model.parameters()):
             raise ValueError(
                 f"{self.subcommand} needs the weights of a trained {type(self.model).__name__}; give them with --ckpt_path"
             )
 
     before_validate = before_predict = before_test
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train."""
+        self.trainer.fit(**kwargs, ckpt_path=self.checkpoint, weights_only=True)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Evaluate on the validation split."""
+        self.trainer.validate(**kwargs, ckpt_path=self.checkpoint, weights_only=True)
+
+    def test(self, **kwargs: Any) -> None:
+        """Evaluate on the test split."""
+        self.trainer.test(**kwargs, ckpt_path=self.checkpoint, weights_only=True)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Write forecasts."""
+        self.trainer.predict(**kwargs, return_predictions=False, ckpt_path=self.checkpoint, weights_only=True)
 
     def after_fit(self) -> None:
         """Say where the weights are and what to do with them."""
@@ -186,7 +226,7 @@ class TrainingCLI(LightningCLI):
     def _find_run_dir(self, config: Namespace) -> Path:
         if os.environ.get(RUN_DIR):
             return Path(os.environ[RUN_DIR])
-        checkpoint = config.get("ckpt_path")
+        checkpoint = self.ckpt_path
         if config.run_dir is not None:
             run_dir = Path(config.run_dir)
             if self.subcommand == "fit" and checkpoint is None and (run_dir / "checkpoints").exists():
@@ -212,8 +252,8 @@ class TrainingCLI(LightningCLI):
             return config.parent
         return Path("runs") / config.stem
 
-    def _find_checkpoint(self, config: Namespace) -> str | None:
-        asked = config.get("ckpt_path")
+    def _find_checkpoint(self) -> str | None:
+        asked = self.ckpt_path
         if asked is None:
             return None
         if "://" in str(asked):
@@ -226,6 +266,51 @@ class TrainingCLI(LightningCLI):
                 return None
         refuse_other_files(path)
         return str(path)
+
+
+def default_settings(args: Sequence[str]) -> str:
+    """The `defaults.yaml` beside the first config file in `args`, or in the folder above it; else that of `experiments/`.
+
+    They are settings of the parser, so the first config file has to be known before there is one.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("-c", "--config", action="append", default=[])
+    with contextlib.suppress(argparse.ArgumentError):  # which the parser will complain of
+        for config in finder.parse_known_args(args)[0].config[:1]:
+            folder = Path(config).parent
+            for candidate in (folder / "defaults.yaml", folder.parent / "defaults.yaml"):
+                if candidate.is_file():
+                    return str(candidate)
+    return "experiments/defaults.yaml"
+
+
+def _follow(ours: str, theirs: str) -> Callable[[Any, Any], Any]:
+    """The model's setting `ours`, which follows from the data's setting `theirs`.
+
+    Raises:
+        UsageError: The model was given another one.
+    """
+
+    def follow(setting: Any, model: Any) -> Any:
+        value = len(setting) if theirs == "fields" else setting
+        given = model.init_args.get(ours, value)
+        if given not in (value, _default(model.class_path, ours)):
+            raise UsageError(
+                f"model.init_args.{ours} is {given}, but it follows from data.init_args.{theirs} and would be {value}; "
+                f"leave it out and set data.init_args.{theirs}, which both use"
+            )
+        return value
+
+    return follow
+
+
+def _default(class_path: str, name: str) -> Any:
+    """The default of an argument of a class, which may have it from a class that it is made from."""
+    for base in getattr(pydoc.locate(class_path), "__mro__", ()):
+        parameter = inspect.signature(base.__init__).parameters.get(name)
+        if parameter is not None:
+            return parameter.default
+    return None
 
 
 def _claim(path: Path) -> Path:

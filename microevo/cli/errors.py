@@ -1,4 +1,4 @@
-"""What a user is told: one sentence for each failure, and no advertisements."""
+"""What a user is told: one sentence for each error, and no advertisements."""
 
 import contextlib
 import errno
@@ -11,12 +11,36 @@ from collections.abc import Iterator
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from microevo.cli.complaints import unwrap
-from microevo.cli.parser import UsageError
+
+class UsageError(Exception):
+    """The command line, or a config file that it names, cannot be understood; the message says why."""
+
 
 # Anything else is a mistake of ours, and its traceback is what we need to see.
 EXPECTED = (UsageError, ValueError, OSError, RuntimeError, MisconfigurationException)
 
+LONGEST = 370  # letters of a message
+# jsonargparse's reasons fill a page. These lines say nothing that the others do not; should their wording change, the
+# message gets longer and stays right.
+REPETITIONS = (
+    "Does not validate against any",
+    "Subtypes:",
+    "Errors:",
+    "Expected a <class 'NoneType'>",
+    "Given value type:",
+    "Given value: NestedArg",
+    "Given value: {",
+)
+PLAIN = {
+    ":, ": ": ",
+    "Parser key ": "option ",
+    "Problem with given class_path": "in",
+    "a <class 'int'>": "a whole number",
+    "a <class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'int'>": "a whole number",
+    "a typing.Literal[": "one of [",
+}
 UNINFORMATIVE_LOGS = ("Tip:", "TPU available", "Loading `train_dataloader` to estimate", "Trainer already configured")
 UNINFORMATIVE_WARNINGS = (
     "LightningCLI's args parameter is intended",
@@ -37,12 +61,33 @@ def sentence(error: BaseException) -> str:
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _about_file(error)
-    return unwrap(str(error)) or type(error).__name__
+    return one_line(str(error)) or type(error).__name__
 
 
 def exit_code(error: BaseException) -> int:
     """2 if the command was asked wrongly, 1 if it failed."""
     return 2 if isinstance(error, UsageError) else 1
+
+
+def one_line(message: str) -> str:
+    """A message of many indented lines on one line, in plain words and without the lines that repeat others."""
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    text = ", ".join(dict.fromkeys(line for line in lines if line and not line.startswith(REPETITIONS)))
+    for theirs, ours in PLAIN.items():
+        text = text.replace(theirs, ours)
+    return shorten(text, LONGEST)
+
+
+def shorten(text: str, letters: int) -> str:
+    """The beginning of a text that is too long."""
+    return text if len(text) <= letters else f"{text[: letters - 3]}..."
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, the one that it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _about_file(error: OSError) -> str:
@@ -58,7 +103,7 @@ def _about_file(error: OSError) -> str:
 
 @contextlib.contextmanager
 def quiet(command: str) -> Iterator[None]:
-    """Drop advertisements, and warnings about code that is not the user's; say the others on a line each."""
+    """Drop advertisements, and warnings about code that is not the user's; print each of the others on a line."""
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     lightning = logging.getLogger("lightning.pytorch")
     level = lightning.level
