@@ -33,6 +33,7 @@ def import_frames(
     splits: dict[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1},  # noqa: B006
     seed: int = 0,
     dataset: str | None = None,
+    frame_number: str | None = None,
     process: str = "imported",
     overwrite: bool = False,
     command: str = "",
@@ -60,6 +61,9 @@ def import_frames(
         splits: Fractions of the trajectories in train, val and test, which sum to 1.
         seed: Seed of the random assignment to splits.
         dataset: Path of the HDF5 dataset or name of the .npz array, needed if there are several.
+        frame_number: Regular expression whose one group is the frame number or time in the names of images, such as
+            't([0-9]+)'; images whose name does not match are left out. With null it is the only number that differs from
+            name to name.
         process: Name of the process that evolves.
         overwrite: Whether to replace an existing store, once the new one is complete.
         command: The shell command of this call, kept in the store.
@@ -73,7 +77,13 @@ def import_frames(
     output = Path(output)
     _check_settings(fields, frame_interval, spacing, boundary, symmetries, value_range, splits)
     _check_output(output, overwrite)
-    with open_frames(Path(input), channels=len(fields), dataset=dataset, scale_integers=value_range is None) as source:
+    with open_frames(
+        Path(input),
+        channels=len(fields),
+        dataset=dataset,
+        scale_integers=value_range is None,
+        frame_number=frame_number,
+    ) as source:
         _, frames, channels, *image = source.shape
         if channels != len(fields):
             raise ValueError(
@@ -95,6 +105,7 @@ def import_frames(
             recipe={
                 "input": str(input),
                 "dataset": dataset,
+                "frame_number": frame_number,
                 "fields": list(fields),
                 "value_range": None if value_range is None else list(value_range),
                 "splits": dict(splits) if source.splits is None else "named by the files",

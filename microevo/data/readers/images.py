@@ -1,24 +1,64 @@
-"""Folders of numbered images, one frame in each file."""
+"""Trajectories as images: folders of numbered files, and files of many pages."""
 
-import re
-from itertools import islice, pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 
+from microevo.data.readers.numbering import natural_key, ordered_frames
+from microevo.data.readers.pairs import SPLIT_WORDS
+from microevo.data.readers.pixels import IMAGE_SUFFIXES, TIFF_SUFFIXES, read_image
 from microevo.data.readers.source import FrameSource
 
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+Trajectory = list[Path]  # its frames, or one file that holds all of them
 
 
-def open_images(folder: Path, channels: int, scale_integers: bool) -> FrameSource:
-    """Open a folder of images as one trajectory, or a folder of such folders as one trajectory each."""
-    folders = [folder]
-    if not _images(folder):
-        folders = sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=_natural)
-        folders = [entry for entry in folders if not entry.name.startswith(".")]
-    trajectories = [_numbered(entry) for entry in folders]
+def open_images(folder: Path, channels: int, scale_integers: bool, frame_number: str | None = None) -> FrameSource:
+    """Open a folder of images as one trajectory, or a folder of such folders as one trajectory each.
+
+    A TIFF file of many pages is a trajectory too, alone or among others in a folder. Folders that are called train,
+    val and test give the splits.
+
+    Args:
+        folder: The folder, or a TIFF file of many pages.
+        channels: Number of fields. Three fields take the channels of a colour image.
+        scale_integers: Whether to divide integers by the largest value of their type.
+        frame_number: Regular expression with one group, the frame number in the names.
+
+    Raises:
+        ValueError: There are no frames, their order is ambiguous, or they differ in number or size.
+    """
+
+    def read_frames(path: Path) -> np.ndarray:
+        return read_image(path, channels, scale_integers)
+
+    if folder.is_file():
+        return _source([[folder]], read_frames)
+    folders = _subfolders(folder)
+    if folders and all(entry.name.lower() in SPLIT_WORDS for entry in folders) and not _images(folder):
+        by_split = [(SPLIT_WORDS[entry.name.lower()], entry) for entry in folders]
+        found = {entry: _trajectories(entry, frame_number, read_frames) for _, entry in by_split}
+        names = tuple(split for split, entry in by_split for _ in found[entry])
+        return _source([trajectory for _, entry in by_split for trajectory in found[entry]], read_frames, names)
+    return _source(_trajectories(folder, frame_number, read_frames), read_frames)
+
+
+def _trajectories(
+    folder: Path, frame_number: str | None, read_frames: Callable[[Path], np.ndarray]
+) -> list[Trajectory]:
+    """The trajectories of a folder: its frames, its files of many pages, or its folders of frames."""
+    images, folders = _images(folder), _subfolders(folder)
+    with_images = [entry for entry in folders if _images(entry)]
+    if images and with_images:
+        raise ValueError(
+            f"{folder} holds images ({images[0].name}) beside folders of images ({with_images[0].name}), and only one of "
+            "them can be the frames; give the folder of a trajectory, or move the images elsewhere"
+        )
+    if images:
+        if images[0].suffix.lower() in TIFF_SUFFIXES and len(read_frames(images[0])) > 1:
+            return [[path] for path in images]
+        return [ordered_frames(images, frame_number)]
+    trajectories = [ordered_frames(_images(entry), frame_number) for entry in folders]
     for entry, frames in zip(folders, trajectories, strict=True):
         if len(frames) != len(trajectories[0]):
             raise ValueError(
@@ -27,82 +67,51 @@ def open_images(folder: Path, channels: int, scale_integers: bool) -> FrameSourc
             )
     if not any(trajectories):
         raise ValueError(
-            f"{folder} holds neither numbered PNG or TIFF frames nor folders of them nor a pair X_*, Y_*; "
+            f"{folder} holds neither numbered PNG, JPEG or TIFF frames nor folders of them nor a pair X_*, Y_*; "
             "give a folder that does"
         )
+    return trajectories
+
+
+def _source(
+    trajectories: Sequence[Trajectory],
+    read_frames: Callable[[Path], np.ndarray],
+    splits: tuple[str, ...] | None = None,
+) -> FrameSource:
     first = trajectories[0][0]
-    shape = _read_image(first, channels, scale_integers).shape
+    pages, *shape = read_frames(first).shape
 
     def read(i: int) -> np.ndarray:
-        images = [_read_image(path, channels, scale_integers) for path in trajectories[i]]
-        for path, image in zip(trajectories[i], images, strict=True):
-            if image.shape != shape:
+        frames = []
+        for path in trajectories[i]:
+            frames.append(read_frames(path))
+            if frames[-1].shape[1:] != tuple(shape):
                 raise ValueError(
-                    f"all images need the same size, but {first} has C, H, W = {shape} and {path} has "
-                    f"{image.shape}; crop or remove one"
+                    f"all images need the same size, but {first} has C, H, W = {tuple(shape)} and {path} has "
+                    f"{frames[-1].shape[1:]}; crop or remove one"
                 )
-        return np.stack(images)
+            if len(frames[-1]) != pages:
+                raise ValueError(
+                    f"all images need the same number of pages, but {first} has {pages} and {path} has "
+                    f"{len(frames[-1])}; save one frame to a file, or all frames of a trajectory"
+                )
+        return np.concatenate(frames)
 
-    return FrameSource((len(trajectories), len(trajectories[0]), *shape), read)
+    length = len(trajectories[0])
+    for trajectory in trajectories:
+        if len(trajectory) != length:
+            raise ValueError(
+                f"all trajectories need the same frames, but {first.parent} has {length} and "
+                f"{trajectory[0].parent} has {len(trajectory)}; remove or complete one"
+            )
+    return FrameSource((len(trajectories), length * pages, *shape), read, splits)
 
 
 def _images(folder: Path) -> list[Path]:
-    files = sorted(folder.iterdir(), key=_natural)
+    files = sorted(folder.iterdir(), key=natural_key)
     return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
 
 
-def _natural(path: Path) -> str:
-    return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), path.name)
-
-
-def _numbered(folder: Path) -> list[Path]:
-    """The frames of a folder, in the order of the last number in each name."""
-    frames: dict[int, Path] = {}
-    for path in _images(folder):
-        digits = re.findall("[0-9]+", path.stem)
-        if not digits:
-            raise ValueError(f"{path} has no number in its name; number the frames from first to last")
-        number = int(digits[-1])
-        if number in frames:
-            raise ValueError(f"{path} and {frames[number].name} have the same number {number}; remove one of them")
-        frames[number] = path
-    numbers = sorted(frames)
-    steps = [after - before for before, after in pairwise(numbers)]
-    # Solvers often number frames by time step. Equal steps are not gaps, if there are enough of them to tell.
-    stride = min(steps) if len(steps) > 1 and all(step % min(steps) == 0 for step in steps) else 1
-    missing = (number for before, after in pairwise(numbers) for number in range(before + stride, after, stride))
-    named = [str(number) for number in islice(missing, 11)]
-    if named:
-        raise ValueError(
-            f"{folder} has frames from {numbers[0]} to {numbers[-1]} but misses {', '.join(named[:10])}"
-            f"{', ...' if len(named) > 10 else ''}; complete or renumber the frames"
-        )
-    return [frames[number] for number in numbers]
-
-
-def _read_image(path: Path, channels: int, scale_integers: bool) -> np.ndarray:
-    """One image as (C, H, W)."""
-    try:
-        with iio.imopen(path, "r", plugin="pillow") as file:
-            pages = file.read(index=...)  # type: ignore[arg-type]  # all of them; only this plugin can
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); it is damaged, or not a PNG or TIFF of 8 or 16 bit "
-            "integers or 32 bit floats"
-        ) from error
-    if len(pages) != 1:
-        raise ValueError(f"{path} holds {len(pages)} pages; save one frame to a file")
-    image = pages[0][None] if pages.ndim == 3 else np.moveaxis(pages[0], -1, 0)
-    if len(image) in (2, 4):
-        if (image[-1] != np.iinfo(image.dtype).max).any():
-            raise ValueError(f"{path} is partly transparent; save it without an alpha channel")
-        image = image[:-1]
-    if len(image) == 3 and channels != 3:
-        if (image != image[:1]).any():
-            raise ValueError(f"{path} is a colour image; save it in grey, or give three fields for its channels")
-        image = image[:1]
-    if not scale_integers or image.dtype.kind == "f":
-        return image
-    if image.dtype.kind == "i":  # what Pillow makes of all wider integers, so the full scale is lost
-        raise ValueError(f"{path} holds integers of unknown full scale; give value_range")
-    return image / np.float32(1 if image.dtype.kind == "b" else np.iinfo(image.dtype).max)
+def _subfolders(folder: Path) -> list[Path]:
+    folders = sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=natural_key)
+    return [entry for entry in folders if not entry.name.startswith(".")]
