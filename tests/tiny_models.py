@@ -7,6 +7,7 @@ import yaml
 SMALL_MODEL = {
     "FCN": ["--model.init_args.hid_s=2", "--model.init_args.hid_t=4", "--model.init_args.n_t=2"],
     "ConvLSTM": ["--model.init_args.hidden=[4,4]", "--model.init_args.filter_size=3"],
+    "LocalNet": ["--model.init_args.widths=[4,4]", "--model.init_args.blocks=1"],
     "PredRNN": ["--model.init_args.hidden=4", "--model.init_args.filter_size=3"],
 }
 SHORT_RUN = [

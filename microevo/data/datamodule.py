@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Subset
 from microevo.data.resident import ResidentLoader
 from microevo.data.samplers import EvaluationSampler, ShuffledLoader, ShuffledSampler
 from microevo.data.store import TrajectoryStore
-from microevo.data.windows import Window, WindowDataset
+from microevo.data.windows import ChangeStatistics, Window, WindowDataset
 
 
 class TrajectoryDataModule(LightningDataModule):
@@ -136,6 +136,15 @@ class TrajectoryDataModule(LightningDataModule):
     def process(self) -> str:
         """Name of the process in the store; empty until a stage is set up."""
         return next((dataset.store.attributes["process"] for dataset in self.datasets.values()), "")
+
+    @property
+    def boundary(self) -> str:
+        """Boundary condition of the store: `periodic`, `no-flux` or `unknown`; empty until a stage is set up."""
+        return next((dataset.store.attributes["boundary"] for dataset in self.datasets.values()), "")
+
+    def change_statistics(self) -> ChangeStatistics:
+        """How much the fields of the training trajectories change between frames."""
+        return self.datasets["train"].change_statistics()
 
     @property
     def fingerprint(self) -> str:

@@ -28,6 +28,20 @@ class Window(NamedTuple):
     start: Int[Tensor, "*B"]
 
 
+class ChangeStatistics(NamedTuple):
+    """How much the fields of some trajectories change, and the range of their values.
+
+    Attributes:
+        change_rms: Root mean square change from one frame to the next, for each field [field units].
+        lowest: Smallest value of each field.
+        highest: Largest value of each field.
+    """
+
+    change_rms: Float[np.ndarray, " C"]
+    lowest: Float[np.ndarray, " C"]
+    highest: Float[np.ndarray, " C"]
+
+
 class WindowDataset(Dataset[Window]):
     """Sliding windows over some trajectories of a store.
 
@@ -82,6 +96,17 @@ class WindowDataset(Dataset[Window]):
         starts = range(0, store.frames - self.length + 1, stride)
         self.windows = [(i, start) for i in self.trajectories for start in starts]
         self.memory = {i: store.read(i, fields=self.fields) for i in self.trajectories} if preload else None
+
+    def change_statistics(self) -> ChangeStatistics:
+        """The statistics of all trajectories that the windows are cut from, in float32."""
+        squares, lowest, highest = [], [], []
+        for i in self.trajectories:
+            frames = self.store.read(i, fields=self.fields) if self.memory is None else self.memory[i]
+            squares.append(np.square(np.diff(frames.astype(np.float64), axis=0)).mean(axis=(0, 2, 3)))
+            lowest.append(frames.min(axis=(0, 2, 3)))
+            highest.append(frames.max(axis=(0, 2, 3)))
+        change_rms = np.sqrt(np.mean(squares, axis=0)).astype(np.float32)
+        return ChangeStatistics(change_rms, np.min(lowest, axis=0), np.max(highest, axis=0))
 
     def __len__(self) -> int:
         return len(self.windows)

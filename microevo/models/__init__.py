@@ -3,6 +3,7 @@
 from microevo.models.convlstm import ConvLSTM, ConvLSTMNet
 from microevo.models.fcn import FCN, SimVPNet, rollout
 from microevo.models.forecaster import Forecaster
+from microevo.models.local_net import LocalNet, StepNet
 from microevo.models.persistence import Persistence
 from microevo.models.predrnn import PredRNN, PredRNNNet
 from microevo.models.recurrent import RecurrentForecaster
@@ -12,10 +13,12 @@ __all__ = [
     "ConvLSTM",
     "ConvLSTMNet",
     "Forecaster",
+    "LocalNet",
     "Persistence",
     "PredRNN",
     "PredRNNNet",
     "RecurrentForecaster",
     "SimVPNet",
+    "StepNet",
     "rollout",
 ]

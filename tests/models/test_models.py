@@ -11,12 +11,13 @@ from lightning.pytorch import LightningModule
 from toy_windows import loader, trainer, waves, windows
 
 from microevo import models
-from microevo.models import FCN, ConvLSTM, Forecaster, Persistence, PredRNN, SimVPNet
+from microevo.models import FCN, ConvLSTM, Forecaster, LocalNet, Persistence, PredRNN, SimVPNet
 
 TINY: dict[type[Forecaster], dict[str, Any]] = {
     FCN: {"hid_s": 4, "hid_t": 16, "n_s": 2, "n_t": 2},
     ConvLSTM: {"hidden": [12, 8], "filter_size": 3},
     PredRNN: {"hidden": 8, "layers": 2, "filter_size": 3},
+    LocalNet: {"widths": [4, 4], "blocks": 1},
 }
 FORECASTERS = [
     item
