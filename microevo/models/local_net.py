@@ -251,7 +251,7 @@ class LocalNet(Forecaster):
         if height % self.net.unit or width % self.net.unit:
             raise ValueError(
                 f"LocalNet with patch {self.net.patch} and {self.net.scales} scales needs a height and width divisible by "
-                f"{self.net.unit}, but frames have {height} x {width} pixels; lower patch, or give fewer widths"
+                f"{self.net.unit}, got {height} x {width}; lower patch, give fewer widths or crop the frames"
             )
         context = self.encoder(past, self.change_rms) if self.encoder is not None else None
         recent, frames = past[:, -self.frames_in :], []

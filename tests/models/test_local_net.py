@@ -165,5 +165,5 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
 
 
 def test_a_size_that_the_patches_do_not_divide_is_refused():
-    with pytest.raises(ValueError, match="divisible by 4, but frames have 18 x 16 pixels; lower patch, or give fewer"):
+    with pytest.raises(ValueError, match="divisible by 4, got 18 x 16; lower patch, give fewer widths"):
         tiny(widths=[4, 4])(torch.rand(1, 4, 1, 18, 16), 1)
