@@ -6,7 +6,6 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,7 +136,7 @@ class Paper:
         """One network, for the time that there is."""
         run = self.work / "runs" / f"{process}-{network.lower()}"
         choice = self.schedule.records["probe"]["choice"][network]
-        limit = timedelta(seconds=int(seconds - self.scale.overhead))
+        limit = time.gmtime(max(1, int(seconds - self.scale.overhead)))
         config = f"experiments/{process}-{network.lower()}.yaml"
         words = [*MICROEVO, "fit", "--config", config, "--config", "experiments/paper/training.yaml"]
         settings = {
@@ -145,7 +144,7 @@ class Paper:
             "data.init_args.batch_size": choice["batch"],
             "data.init_args.horizon": self.scale.horizon,
             "data.init_args.cache": "device",
-            "trainer.max_time": f"00:{limit}" if limit < timedelta(days=1) else limit,
+            "trainer.max_time": time.strftime("00:%H:%M:%S", limit),
             "trainer.precision": choice["precision"],
             "run_dir": run,
             "ckpt_path": "last",

@@ -5,6 +5,7 @@ from microevo.callbacks.forecasts import ForecastWriter, ValidationFilmstrip
 from microevo.callbacks.resume import SaveLast, SeedSteps
 from microevo.callbacks.run import SaveRun
 from microevo.callbacks.table import LeadTable
+from microevo.callbacks.unrolling import Unrolling
 
 __all__ = [
     "ChannelsLast",
@@ -13,5 +14,6 @@ __all__ = [
     "SaveLast",
     "SaveRun",
     "SeedSteps",
+    "Unrolling",
     "ValidationFilmstrip",
 ]

@@ -96,6 +96,7 @@ class Forecaster(LightningModule, ABC):
         # Compute groups would merge metrics that agree on the first batch, for good.
         self.metrics = MetricCollection({**self.lead_metrics}, compute_groups=False)
         self.trained_seed: int | None = None  # seed of the run in which the weights were trained
+        self.trained_frames: int | None = None  # of the future of a training window, all by default; see `Unrolling`
         self._last_loss: LossCheck | None = None
         self._squared_error: Tensor | None = None  # left by `objective` for `training_step` to log
 
@@ -145,19 +146,29 @@ class Forecaster(LightningModule, ABC):
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if self.schedule == "constant":
             return optimizer
-        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        timer = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
         cycle: torch.optim.lr_scheduler.OneCycleLR
-        if timer is not None and self.trainer.estimated_stepping_batches == math.inf:
-            cycle = TimedOneCycle(optimizer, self.lr, lambda: self._elapsed(timer))
-        else:
+        if self._timer is None:
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
+        else:
+            cycle = TimedOneCycle(optimizer, self.lr, self.progress)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
-    def _elapsed(self, timer: Timer) -> float:
-        """Share of `trainer.max_time` that has passed, the same on all processes: their weights must stay equal."""
+    def progress(self) -> float:
+        """Share of the planned run that has passed, 0 to 1: of `trainer.max_time` if that alone limits it, else of its steps."""
+        timer = self._timer
+        if timer is None:
+            return min(1.0, self.trainer.global_step / self.planned_steps())
         elapsed, remaining = timer.time_elapsed(), timer.time_remaining() or 0.0
-        return self.trainer.strategy.broadcast(elapsed / max(elapsed + remaining, 1e-9))
+        # The same on all processes: their weights must stay equal.
+        return self.trainer.strategy.broadcast(min(1.0, elapsed / max(elapsed + remaining, 1e-9)))
+
+    @property
+    def _timer(self) -> Timer | None:
+        """The clock of a run that nothing but a time limit ends."""
+        if self.trainer.estimated_stepping_batches != math.inf:
+            return None
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return next((callback for callback in callbacks if isinstance(callback, Timer)), None)
 
     def planned_steps(self) -> int:
         """Number of optimiser steps in the whole run, including those before it was resumed."""
@@ -172,7 +183,7 @@ class Forecaster(LightningModule, ABC):
         """The loss of one batch of windows."""
         self._refuse_nonfinite_loss()
         self._check_windows(batch)
-        loss = self.loss(batch.past, batch.future)
+        loss = self.loss(batch.past, batch.future[:, : self.trained_frames])
         self.log("train/loss", loss, batch_size=len(batch.past))
         if self._squared_error is not None:
             self.log("train/mse", self._squared_error, batch_size=len(batch.past))
