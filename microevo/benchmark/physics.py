@@ -21,7 +21,14 @@ from microevo.metrics import (
     wave_quantities,
 )
 from microevo.metrics.quantity import Shared
-from microevo.processes import DendriticSolidification, GrainGrowth, PlaneWave, RegularSolution, SpinodalDecomposition
+from microevo.processes import (
+    DendriticSolidification,
+    GrainGrowth,
+    Parameters,
+    PlaneWave,
+    RegularSolution,
+    SpinodalDecomposition,
+)
 
 Kind = Literal["spinodal", "grains", "dendrite", "wave", "none"]
 OF_PARTICLES = (
@@ -74,8 +81,8 @@ class PhysicalQuantities:
         match self.kind:
             case "spinodal":
                 height, width = self.store.image_shape
-                process = self._process(trajectories)
-                energy = image_free_energy(process) if process is not None else None
+                process, p = self._process(trajectories)
+                energy = image_free_energy(process, p) if process is not None else None
                 threshold = process.middle if isinstance(process, SpinodalDecomposition) else 0.5
                 common = spinodal_quantities((height, width), periodic=periodic, threshold=threshold, energy=energy)
                 followed = tracking_metrics(periodic=periodic, threshold=threshold)
@@ -92,12 +99,15 @@ class PhysicalQuantities:
                 return wave_quantities()
         return ()
 
-    def _process(self, trajectories: Sequence[int]) -> SpinodalDecomposition | RegularSolution | None:
+    def _process(
+        self, trajectories: Sequence[int]
+    ) -> tuple[SpinodalDecomposition | RegularSolution | None, Parameters | None]:
         if not StoredProcess.known(self.store):
-            return None
+            return None, None
         physics = StoredProcess(self.store)
-        process = physics.drawn(physics.process, trajectories)
-        return process if isinstance(process, SpinodalDecomposition | RegularSolution) else None
+        process = physics.process
+        known = process if isinstance(process, SpinodalDecomposition | RegularSolution) else None
+        return known, physics.parameters(process, trajectories)
 
     def _minority_above(self, trajectories: Sequence[int], threshold: float) -> Bool[np.ndarray, " B"]:
         """Of each trajectory whether the phase above the threshold is the minority, and so what particles are made of.

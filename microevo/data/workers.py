@@ -27,7 +27,7 @@ class Simulation:
 
     Args:
         process: What evolves.
-        values: The drawn parameters, one value per trajectory of the store.
+        values: The sampled parameters, one value per trajectory of the store.
         seed: Seed of the store.
         store: Where trajectories are written.
         device: Where to simulate.
@@ -47,30 +47,16 @@ class Simulation:
             progress: Told the number of new frames, again and again.
 
         Raises:
-            ValueError: A trajectory left the finite numbers; none of the batch is written.
+            ValueError: A trajectory became NaN or infinite; none of the batch is written.
         """
-        drawn = self.process.with_parameters({name: column[list(batch)] for name, column in self.values.items()})
+        parameters = self.process.vary({name: column[list(batch)] for name, column in self.values.items()})
         generators = [trajectory_generator(self.seed, i) for i in batch]
         images = []
-        for image in rollout(drawn, generators, self.store.frames, device=self.device, names=batch):
+        for image in rollout(self.process, generators, self.store.frames, parameters, self.device, names=batch):
             images.append(image.cpu().numpy())
-            self._refuse_infinite(images[-1], len(images) - 1, batch)
             progress(len(batch))
         for trajectory, saved in zip(batch, np.stack(images, axis=1), strict=True):
             self.store.write(trajectory, saved)
-
-    def _refuse_infinite(self, image: np.ndarray, frame: int, batch: Sequence[int]) -> None:
-        # A stepper that watches itself has raised before; this is for one that does not.
-        bad = np.argwhere(~np.isfinite(image).reshape(*image.shape[:2], -1).all(axis=2))
-        if not bad.size:
-            return
-        lane, channel = bad[0]
-        time = self.process.first_frame + frame * self.process.frame_interval
-        length = self.process.frame_interval if frame else self.process.first_frame
-        raise ValueError(
-            f"{type(self.process).__name__}, trajectory {batch[lane]}: at time {time:.6g}, in the step of length "
-            f"{length:.3g} to frame {frame}, the field {self.process.fields[channel].name} is not finite"
-        )
 
 
 def batches(trajectories: Sequence[int], batch_size: int, workers: int) -> list[list[int]]:
@@ -98,7 +84,7 @@ def simulate_batches(
         progress: Told the number of new frames, again and again.
 
     Raises:
-        ValueError: A trajectory left the finite numbers.
+        ValueError: A trajectory became NaN or infinite.
         RuntimeError: A worker was killed.
     """
     workers = min(workers, len(waiting))
@@ -110,7 +96,7 @@ def simulate_batches(
     crew: dict[Connection, BaseProcess] = {}
     todo = iter(waiting)
     try:
-        with _deaf_to_interrupts():
+        with _ignoring_interrupts():
             for _ in range(workers):
                 pipe, worker = _start(simulation)
                 crew[pipe] = worker
@@ -170,7 +156,7 @@ def _start(simulation: Simulation) -> tuple[Connection, BaseProcess]:
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def _ignoring_interrupts() -> Iterator[None]:
     """Processes started herein never see the Ctrl-C that a terminal sends to all; their parent does, and ends them."""
     resource_tracker.ensure_running()  # starts with the first process, and would lift the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -6,8 +6,17 @@ from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
 from microevo.processes.integrators.base import StepError, Stepper
 from microevo.processes.integrators.bdf2 import SpectralBDF2
+from microevo.processes.parameters import Parameters
 from microevo.processes.plane_wave import PlaneWave
-from microevo.processes.process import Field, Process, rebuild, rollout, simulate, trajectory_generator
+from microevo.processes.process import (
+    Field,
+    Process,
+    present_settings,
+    rebuild,
+    rollout,
+    simulate,
+    trajectory_generator,
+)
 from microevo.processes.regular_solution import RegularSolution
 from microevo.processes.spinodal import SpinodalDecomposition
 
@@ -16,6 +25,7 @@ __all__ = [
     "Field",
     "GrainGrowth",
     "Grid",
+    "Parameters",
     "PlaneWave",
     "Process",
     "RegularSolution",
@@ -23,6 +33,7 @@ __all__ = [
     "SpinodalDecomposition",
     "StepError",
     "Stepper",
+    "present_settings",
     "rebuild",
     "rollout",
     "simulate",

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from microevo.benchmark.competitors.base import REFERENCE, Competitor, Forecast
 from microevo.benchmark.protocol import Protocol
-from microevo.data import TrajectoryStore, Window, WindowDataset
-from microevo.processes import Process, StepError, rebuild, trajectory_generator
+from microevo.data import TrajectoryStore, Window, WindowDataset, sampled
+from microevo.processes import Parameters, Process, StepError, rebuild, trajectory_generator
 
 
 class ReferenceSolver(Competitor):
@@ -85,18 +85,19 @@ class StoredProcess:
         """The process, without the parameters that vary between trajectories."""
         return rebuild(**self.recipe["process"])
 
-    def drawn(self, process: Process, trajectories: Sequence[int]) -> Process:
-        """A process with the parameters of some trajectories."""
-        values = {name: self.store.per_trajectory[name][list(trajectories)] for name in self.recipe["draw"]}
-        return process.with_parameters(values)
+    def parameters(self, process: Process, trajectories: Sequence[int]) -> Parameters:
+        """The parameters of some trajectories, for the process in any of its schemes."""
+        return process.vary(
+            {name: self.store.per_trajectory[name][list(trajectories)] for name in sampled(self.recipe)}
+        )
 
     def state(self, trajectories: Sequence[int], frame: int) -> Float[Tensor, "n C *cells"]:
         """Simulate the true state on the solver's grid at a saved frame again."""
-        process = self.drawn(self.process, trajectories)
+        p = self.parameters(self.process, trajectories)
         generators = [trajectory_generator(self.recipe["seed"], i) for i in trajectories]
         with self._naming(trajectories):
-            stepper = process.stepper()
-            stepper.start(process.initial(generators).to(process.dtype))
+            stepper = self.process.stepper(p)
+            stepper.start(self.process.initial(generators, p).to(self.process.dtype))
             for k in range(frame + 1):  # as the data were made: steps end at saved frames
                 stepper.advance(self._time(k))
             return stepper.u
@@ -113,10 +114,10 @@ class StoredProcess:
         """The state at the last input frame."""
         trajectories = window.trajectory.tolist()
         last = (window.start + window.past.shape[1] - 1).tolist()
-        process = self.drawn(self.process, trajectories)
-        state, first = None, process.fields[0].name
+        state, first = None, self.process.fields[0].name
         if first in self.fields:
-            state = process.state_from_frames(window.past[:, :, [self.fields.index(first)]])
+            p = self.parameters(self.process, trajectories)
+            state = self.process.state_from_frames(window.past[:, :, [self.fields.index(first)]], p)
         if state is None:
             state = torch.cat([self.state([i], frame) for i, frame in zip(trajectories, last, strict=True)])
         return InitialState(state, trajectories, last)
@@ -145,14 +146,14 @@ class StoredProcess:
         self, scheme: Process, trajectories: Sequence[int], state: Float[Tensor, "n C *cells"], frame: int, horizon: int
     ) -> Float[Tensor, "n {horizon} C H W"]:
         """Solve for the frames that follow the states of some trajectories at one saved frame; see `solve`."""
-        process = self.drawn(scheme, trajectories)
+        p = self.parameters(scheme, trajectories)
         frames = []
         with self._naming(trajectories):
-            stepper = process.stepper()
-            stepper.start(state.to(process.dtype), self._time(frame))
+            stepper = scheme.stepper(p)
+            stepper.start(state.to(scheme.dtype), self._time(frame))
             for lead in range(1, horizon + 1):
                 stepper.advance(self._time(frame + lead))
-                frames.append(process.image(stepper.u))
+                frames.append(scheme.image(stepper.u))
         return torch.stack(frames, dim=1)
 
     @contextmanager
@@ -162,7 +163,7 @@ class StoredProcess:
             yield
         except StepError as error:
             raise ValueError(
-                f"the reference solver of {self.store.path}, trajectory {trajectories[error.lane]}: {error}; leave it out "
+                f"the reference solver of {self.store.path}, trajectory {trajectories[error.index]}: {error}; leave it out "
                 "with --reference_solver false"
             ) from error
 

@@ -73,13 +73,10 @@ class SpectralBDF2(Stepper):
         self.amplitude, self.memory, self.tolerance = amplitude, memory, tolerance
         self.first_step, self.offset = first_step, offset
 
-    # ---------------------------------------------------------------- public
-
-    def start(self, u0: Float[Tensor, "n C *cells"], time: float = 0.0) -> None:
-        """Begin with `u0`, the state at `time`."""
+    def _start(self, u0: Float[Tensor, "n C *cells"]) -> None:
         n = len(u0)
         self.control = StepControl(
-            time,
+            self.t,
             np.broadcast_to(self.first_step.numpy(), n),
             tolerance=self.tolerance,
             largest=self.amplitude * math.sqrt(u0[0].numel()),
@@ -91,11 +88,8 @@ class SpectralBDF2(Stepper):
         self.states = [self._state(lanes, (u0[lanes] - self.offset).contiguous()) for lanes in self.lanes]
         self.control.lowest[:] = self._energies(np.ones(n, dtype=bool))
 
-    def advance(self, time: float) -> None:
-        """Integrate to exactly `time`."""
-        if time < self.t:
-            raise ValueError(f"a stepper runs forward only, from {self.t} not to {time}")
-        while self.t < time:
+    def _advance(self, time: float) -> None:
+        while self.control.time.min() < time:
             block = self.control.plan(time)
             self.first[:, 0] = self.rest[:, 0] = block.size
             self.first[:, 1] = block.ratio
@@ -107,11 +101,6 @@ class SpectralBDF2(Stepper):
             if wrong.any():
                 for own, state in zip(self.lanes, self.states, strict=True):
                     state.take_back(wrong[own])
-
-    @property
-    def t(self) -> float:
-        """The present time [t0]."""
-        return float(self.control.time.min())
 
     @property
     def u(self) -> Float[Tensor, "n C *cells"]:

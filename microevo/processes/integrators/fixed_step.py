@@ -49,10 +49,7 @@ class FixedStepBDF(Stepper):
         self.grid, self.rate, self.stabiliser = grid, rate, stabiliser
         self.order, self.schedule, self.bounds = order, schedule, bounds
 
-    # ---------------------------------------------------------------- public
-
-    def start(self, u0: Float[Tensor, "n C *cells"], time: float = 0.0) -> None:
-        """Begin with `u0` at a time of the schedule."""
+    def _start(self, u0: Float[Tensor, "n C *cells"]) -> None:
         self.modes = modes_of(self.grid)
         # A late step adds less than float32 resolves.
         self.total = u0.to(torch.float64, copy=True, memory_format=torch.contiguous_format)
@@ -64,7 +61,7 @@ class FixedStepBDF(Stepper):
         self.coefficients = [self.increment.new_empty(self.stabiliser.shape) for _ in range(2)]
         self.key = (math.nan, math.nan)
         self.last = math.inf  # the step just taken; an infinite one makes the next of first order
-        self.time = time
+        self.now = self.t  # where the step ends that is being taken
         self.steps_taken = 0
         if u0.is_cpu:
             from microevo.processes.kernels import fixed_step  # numba takes its time to import
@@ -74,25 +71,17 @@ class FixedStepBDF(Stepper):
         if wrong is not None:
             raise self._failure(wrong, 0.0)
 
-    def advance(self, time: float) -> None:
-        """Integrate to exactly `time`."""
-        if time < self.time:
-            raise ValueError(f"a stepper runs forward only, from {self.time} not to {time}")
-        while self.time < time:
-            until, longest = next(stage for stage in self.schedule if self.time < stage[0])
+    def _advance(self, time: float) -> None:
+        begin = self.t
+        while begin < time:
+            until, longest = next(stage for stage in self.schedule if begin < stage[0])
             target = min(until, time)
-            count = max(1, math.ceil((target - self.time) / longest - 1e-6))  # rounding must not cost a step
-            dt = (target - self.time) / count
-            begin = self.time
+            count = max(1, math.ceil((target - begin) / longest - 1e-6))  # rounding must not cost a step
+            dt = (target - begin) / count
             for i in range(count):
-                self.time, self.steps_taken = begin + (i + 1) * dt, self.steps_taken + 1
+                self.now, self.steps_taken = begin + (i + 1) * dt, self.steps_taken + 1
                 self._step(dt)
-            self.time = target
-
-    @property
-    def t(self) -> float:
-        """The present time [t0]."""
-        return self.time
+            begin = target
 
     @property
     def u(self) -> Float[Tensor, "n C *cells"]:
@@ -177,7 +166,7 @@ class FixedStepBDF(Stepper):
         else:
             what = "is not finite"
         return StepError(
-            lane, f"at time {self.time:.6g}, in step {self.steps_taken} of length {dt:.3g}, the field {what}"
+            lane, f"at time {self.now:.6g}, in step {self.steps_taken} of length {dt:.3g}, the field {what}"
         )
 
 
