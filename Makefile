@@ -53,15 +53,15 @@ LIKE := results/published
 CRYSTALS := 0:1.0:16.3 1:1.21:28.7 2:1.0:28.1 3:1.37:-29.9
 published: .venv/installed ## Simulated against published samples (in REAL): tables and pictures, about five minutes
 	$(RUN) simulate --config data/recipes/spinodal-published.yaml --output $(LIKE)/spinodal.zarr --splits '{test: 24}' \
-		--draw null --drawn_share 1 --frames 240 --process.init_args.first_frame 1
+		--sample null --fraction_sampled 1 --frames 240 --process.init_args.first_frame 1
 	$(RUN) simulate --config data/recipes/grain-growth.yaml --output $(LIKE)/grain-growth.zarr --splits '{test: 8}' \
-		--draw null --drawn_share 1 --frames 140 --process.init_args.first_frame 2
+		--sample null --fraction_sampled 1 --frames 140 --process.init_args.first_frame 2
 	$(RUN) simulate --config data/recipes/plane-wave.yaml --output $(LIKE)/plane-wave.zarr --splits '{test: 1}' \
-		--draw null --redraw false --frames 112 --process.init_args.alpha 0.007503
+		--sample null --resample false --frames 112 --process.init_args.alpha 0.007503
 	for crystal in $(CRYSTALS); do \
 		IFS=: read number undercooling angle <<< "$$crystal"; \
 		$(RUN) simulate --config data/recipes/dendrite.yaml --output $(LIKE)/dendrite-$$number.zarr --splits '{test: 1}' \
-			--draw null --process.init_args.undercooling $$undercooling --process.init_args.theta0=$$angle || exit; \
+			--sample null --process.init_args.undercooling $$undercooling --process.init_args.theta0=$$angle || exit; \
 	done
 	$(RUN) compare --simulated $(LIKE)/spinodal.zarr --published $(REAL)/Spinodal_decomposition_test_10_10.npy \
 		--bands data/published/spinodal.yaml --output $(LIKE)/spinodal --overwrite

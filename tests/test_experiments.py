@@ -24,7 +24,7 @@ from microevo.benchmark import Protocol, run
 from microevo.cli import main
 from microevo.cli.commands import parser
 from microevo.data import TrajectoryDataModule, TrajectoryStore, generate, import_frames
-from microevo.data.draw import Draw
+from microevo.data.sampling import Sampling
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "real"
@@ -89,8 +89,8 @@ def store_of(tmp_path_factory, small_store):
 def grains(recipe: dict, share: float) -> list[tuple[str, float]]:
     """The settings that keep grains as large as they are in a box of a share of the size."""
     settings = [("process.init_args.grains", recipe["process"]["init_args"].get("grains"))]
-    drawn = recipe.get("draw", {}).get("grains", {})
-    settings += [(f"draw.grains.{end}", drawn.get(end)) for end in ("low", "high")]
+    drawn = recipe.get("sample", {}).get("grains", {})
+    settings += [(f"sample.grains.{end}", drawn.get(end)) for end in ("low", "high")]
     return [(name, max(2.0, value * share)) for name, value in settings if value]
 
 
@@ -155,20 +155,20 @@ def test_a_file_begins_with_its_command(path):
 
 @cache
 def recipe_of(store: str) -> SimpleNamespace:
-    """The recipe of a store as `simulate` reads it, and its drawing of parameters."""
+    """The recipe of a store as `simulate` reads it, and its sampling of parameters."""
     read = parser("simulate", generate)
     settings = read.instantiate_classes(read.parse_args(["--config", str(OURS[store])]))
-    draw = Draw(ranges=settings.draw or {}, share=settings.drawn_share, redraw=settings.redraw)
-    return SimpleNamespace(**(settings.as_dict() | {"draw": draw}))
+    sampling = Sampling(ranges=settings.sample or {}, fraction=settings.fraction_sampled, resample=settings.resample)
+    return SimpleNamespace(**(settings.as_dict() | {"sampling": sampling}))
 
 
 def span(store: str, parameter: str) -> tuple[float, float]:
     """Smallest and largest value that a parameter can have in a store."""
     recipe = recipe_of(store)
     own = float(getattr(recipe.process, parameter))
-    if (limits := recipe.draw.ranges.get(parameter)) is None:
+    if (limits := recipe.sampling.ranges.get(parameter)) is None:
         return own, own
-    values = [limits.low, limits.high, *([own] if recipe.draw.share * limits.share < 1 else [])]
+    values = [limits.low, limits.high, *([own] if recipe.sampling.fraction * limits.share < 1 else [])]
     return min(values), max(values)
 
 
@@ -181,7 +181,7 @@ def test_a_recipe_is_accepted_with_all_that_it_draws(recipe):
     for name, value in asked["process"]["init_args"].items():
         if name != "grid":
             assert getattr(settings.process, name) == value
-    values = settings.draw.values(settings.process, settings.seed, min(count, 100))
+    values = settings.sampling.values(settings.process, settings.seed, min(count, 100))
     for name, drawn in values.items():
         low, high = span(asked["output"], name)
         assert low <= drawn.min() <= drawn.max() <= high
@@ -326,20 +326,20 @@ def test_a_test_set_differs_from_the_training_in_what_its_protocol_says(config):
             assert setting in free or getattr(recipe.process, setting) == value, (name, setting)
         if not shifted:
             boxes = np.prod(grid.shape) / np.prod(usual.shape)  # as many grains in each
-            drawn = dict(recipe_of(trained).draw.ranges)
+            drawn = dict(recipe_of(trained).sampling.ranges)
             if "grains" in drawn:
                 drawn["grains"] = replace(
                     drawn["grains"], low=drawn["grains"].low * boxes, high=drawn["grains"].high * boxes
                 )
             assert getattr(recipe.process, "grains", 0) == law.get("grains", 0) * boxes
-            assert recipe.draw == replace(recipe_of(trained).draw, ranges=drawn)
+            assert recipe.sampling == replace(recipe_of(trained).sampling, ranges=drawn)
             continue
         low, high = span(protocol.store, shifted)
         for known in (trained, trained.replace(".zarr", "-paper.zarr")):
             if known in OURS:
                 least, most = span(known, shifted)
                 assert high < least or low > most, f"{name} is inside the range of {known}"
-        for parameter in set(recipe.draw.ranges) - {shifted}:
+        for parameter in set(recipe.sampling.ranges) - {shifted}:
             least, most = span(trained, parameter)
             low, high = span(protocol.store, parameter)
             assert least <= low <= high <= most, (name, parameter)

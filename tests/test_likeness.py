@@ -236,7 +236,7 @@ def test_an_imported_store_will_do_as_well(waves: tuple, tmp_path: Path) -> None
 def simulated(name: str, folder: Path) -> list[str]:
     """Stores with the published look, as `make published` simulates them."""
     look: list = {
-        "spinodal": [(RegularSolution(scheme="cheap", first_frame=1.0), 24, 240)],
+        "spinodal": [(RegularSolution(scheme="fast", first_frame=1.0), 24, 240)],
         "grain-growth": [(GrainGrowth(first_frame=2.0), 8, 140)],
         "plane-wave": [(PlaneWave(alpha=0.007503), 1, 112)],
         "dendrite": [

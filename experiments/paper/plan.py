@@ -102,7 +102,7 @@ TINY = Scale(
                 "[128, 128]",
                 "--process.init_args.grains",
                 "25",
-                "--draw",
+                "--sample",
                 "{mobility: {low: 1.1, high: 2.1, log: true}}",
             ),
         ),

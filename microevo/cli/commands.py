@@ -1,9 +1,10 @@
 """simulate, import, compare and benchmark: one function each."""
 
+import argparse
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -14,11 +15,15 @@ from microevo.cli.main import COMMANDS
 from microevo.cli.parser import ConfigFile, Parser
 from microevo.data import TrajectoryStore, generate, import_frames
 from microevo.data.generate import ALL
+from microevo.data.sampling import RENAMED
 
 
 def simulate(args: Sequence[str]) -> None:
     """Simulate trajectories and draw a preview beside the store."""
     settings = _parse("simulate", generate, args)
+    for earlier, name in RENAMED.items():
+        if (value := settings.pop(earlier)) is not None:
+            settings[name] = value
     _refuse_absent_device(settings["device"])
     everything = [] if settings["trajectories"] == ALL else ["--trajectories", ALL]
     command = _command("simulate", [*args, *everything])
@@ -69,6 +74,9 @@ def parser(name: str, function: Callable[..., Any]) -> Parser:
     made = Parser(prog=f"python -m microevo {name}", description=COMMANDS[name])
     made.add_argument("-c", "--config", action=ConfigFile, help="YAML file with any of the options below.")
     made.add_function_arguments(function, skip={"overwrite", "command"}, sub_configs=True)
+    for earlier, option in RENAMED.items() if function is generate else ():  # recipes of earlier versions have them
+        hint = get_type_hints(generate)[option]
+        made.add_argument(f"--{earlier}", type=hint | None, default=None, help=argparse.SUPPRESS)
     made.add_argument(
         "--overwrite",
         action="store_true",

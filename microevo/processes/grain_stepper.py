@@ -120,7 +120,7 @@ class GrainStepper(Stepper):
             order.eta = euler_torch(eta, steps, *map(float, coefficients), walls=self.walls).cpu().numpy()
 
     def _keep_apart(self, number: int, order: SharedOrder, time: float) -> None:
-        nearest = order.recolour()
+        nearest = order.reassign()
         if nearest < order.length:
             raise StepError(
                 number,

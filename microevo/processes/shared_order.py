@@ -16,7 +16,7 @@ class SharedOrder:
 
     The cost of a step is that of the fields, however many grains there are (Krill & Chen, Acta Mater. 50 (2002) 3057;
     Vedantam & Patnaik, Phys. Rev. E 73 (2006) 016703). Two grains of one field that met would merge. Fields are
-    therefore given out by a greedy colouring of the grains, and `recolour` moves a grain that comes too near to another
+    therefore given out by a greedy colouring of the grains, and `reassign` moves a grain that comes too near to another
     of its field into a field that is free around it.
 
     Args:
@@ -59,7 +59,7 @@ class SharedOrder:
         """Bring `ids` and `squares` up to date with `eta`; False if it is not finite."""
         return bool(kernel.track(self.eta, self.ids, self.field_of, self.halo_disc, self.squares, self.walls))
 
-    def recolour(self) -> float:
+    def reassign(self) -> float:
         """Move grains that come too near to another of their field.
 
         Returns:

@@ -257,7 +257,7 @@ def test_the_reference_solver_is_ahead_of_persistence(law, fields, largest, tmp_
 def test_the_reference_solver_continues_as_the_data_did(tmp_path):
     # The fast scheme depends on its clock alone: from the state that the frames show it takes the steps of the data.
     # With the short steps after a quench it would be off by 4e-3 and more.
-    law = RegularSolution(grid=Grid(shape=(32, 32), boundary="no-flux"), kappa=12.0, first_frame=16.0, scheme="cheap")
+    law = RegularSolution(grid=Grid(shape=(32, 32), boundary="no-flux"), kappa=12.0, first_frame=16.0, scheme="fast")
     store = generate(law, tmp_path / "store.zarr", splits={"test": 2}, frames=14, seed=2)
     windows = WindowDataset(store, range(2), fields=["c"], n_past=4, n_future=5, stride=3)
     alone = Window(*default_collate([windows[1]]))
@@ -274,7 +274,7 @@ def test_drawn_parameters_belong_to_their_trajectory(fields, tmp_path):
 
     law = PlaneWave(grid=Grid(shape=(16, 16), boundary="no-flux"))
     draw = {"wavelength": Range(low=12.0, high=40.0), "direction": Range(low=0.0, high=360.0)}
-    generate(law, tmp_path / "waves.zarr", splits={"train": 2, "test": 3}, frames=9, seed=2, draw=draw)
+    generate(law, tmp_path / "waves.zarr", splits={"train": 2, "test": 3}, frames=9, seed=2, sample=draw)
     protocols = {"4->5": Protocol(store=str(tmp_path / "waves.zarr"), n_past=4, horizon=5)}
     Evaluation(protocols, [ReferenceSolver()], {"4->5": PIXEL}, fields, tmp_path / "out", batch_size=2).run(
         progress=False

@@ -112,9 +112,9 @@ def test_a_command_without_model_or_data_says_what_it_needs(cli, command):
         (["--frames=x"], ['"frames": Expected a whole number', "x"]),
         (["--frames=0"], ["frames is 0"]),
         (["--splits={trian: 3}"], ["train, val, test", "trian"]),
-        (["--draw={composition: {low: 0, hihg: 1}}"], ["Range", "'hihg'", "did you mean high?"]),
-        (["--draw={composition: {low: 1, high: 0}}"], ["low <= high", "low is 1.0"]),
-        (["--draw={compsition: {low: 0, high: 1}}"], ["can draw composition", "not compsition"]),
+        (["--sample={composition: {low: 0, hihg: 1}}"], ["Range", "'hihg'", "did you mean high?"]),
+        (["--sample={composition: {low: 1, high: 0}}"], ["low <= high", "low is 1.0"]),
+        (["--sample={compsition: {low: 0, high: 1}}"], ["can vary composition", "not compsition"]),
         (["--device=gpuu"], ["gpuu is no device"]),
         pytest.param(
             ["--device=cuda"],

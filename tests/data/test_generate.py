@@ -27,7 +27,7 @@ def small(**settings: object) -> Process:
 
 
 def make(path: Path, process: Process | None = None, **settings: object) -> TrajectoryStore:
-    return generate(process or small(), path, **({"splits": SPLITS, "frames": 4, "draw": DRAW, "seed": 3} | settings))
+    return generate(process or small(), path, **({"splits": SPLITS, "frames": 4, "sample": DRAW, "seed": 3} | settings))
 
 
 def contents(path: Path) -> dict[str, str]:
@@ -117,14 +117,14 @@ def test_drawn_parameters_are_kept_and_used(tmp_path):
     means = np.array([store.read(i).mean(dtype=np.float64) for i in range(8)])
     np.testing.assert_allclose(means, composition, atol=1e-6)  # the mean of c is conserved
     process = small(composition=float(composition[2]), mobility=float(mobility[2]))
-    alone = make(tmp_path / "b.zarr", process, splits={"train": 3}, draw=None)
+    alone = make(tmp_path / "b.zarr", process, splits={"train": 3}, sample=None)
     np.testing.assert_allclose(alone.read(2), store.read(2), atol=1e-5)
 
 
 def test_parameters_are_drawn_independently_of_each_other_and_of_the_trajectories(tmp_path):
     both = make(tmp_path / "a.zarr")
-    one = make(tmp_path / "b.zarr", draw={"composition": DRAW["composition"]})
-    none = make(tmp_path / "c.zarr", draw=None)
+    one = make(tmp_path / "b.zarr", sample={"composition": DRAW["composition"]})
+    none = make(tmp_path / "c.zarr", sample=None)
     np.testing.assert_array_equal(both.per_trajectory["composition"], one.per_trajectory["composition"])
     np.testing.assert_array_equal(both.per_trajectory["seed"], none.per_trajectory["seed"])
     assert list(none.per_trajectory) == ["seed"]
@@ -133,15 +133,18 @@ def test_parameters_are_drawn_independently_of_each_other_and_of_the_trajectorie
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"draw": {"colour": Range(low=0.0, high=1.0)}}, "can draw composition, noise, mobility, kappa .* not colour"),
+        (
+            {"sample": {"colour": Range(low=0.0, high=1.0)}},
+            "can vary composition, noise, mobility, kappa .* not colour",
+        ),
         ({"splits": {"trian": 3}}, "splits are train, val, test, but trian was given"),
         ({"splits": {"train": -1}}, "train must be at least 0, but it is -1"),
         ({"splits": {"train": 0}}, "at least one trajectory"),
         ({"frames": 0}, "at least one frame"),
         ({"batch_size": 0}, "batch_size must be at least 1, but it is 0"),
         ({"seed": -1}, "seed must be at least 0, but it is -1"),
-        ({"draw": {"composition": Range(low=0.4, high=1.4)}}, "trajectory . draws .* composition must lie between"),
-        ({"drawn_share": 1.5}, "drawn_share is a part of the trajectories, from 0 to 1, but it is 1.5"),
+        ({"sample": {"composition": Range(low=0.4, high=1.4)}}, "trajectory . samples .* composition must lie between"),
+        ({"fraction_sampled": 1.5}, "fraction_sampled is a part of the trajectories, from 0 to 1, but it is 1.5"),
         ({"workers": 0}, "workers must be at least 1, but it is 0"),
         ({"trajectories": "3"}, "given as first:end, as in 0:100 for 0 to 99, but they are 3;"),
         ({"trajectories": "-2:"}, "given as first:end, .* but they are -2:;"),
@@ -169,9 +172,9 @@ def test_an_absent_device_is_refused(tmp_path):
         ({"frames": 5}, "frames is 4 there and 5 here"),
         ({"process": small(kappa=2.0)}, r"process\.init_args\.kappa is 2\.5 there and 2\.0 here"),
         ({"splits": SPLITS | {"train": 4}}, r"splits\.train is 3 there and 4 here"),
-        ({"draw": None}, r"draw\.composition\.high is 0\.6 there and not set here"),
-        ({"drawn_share": 0.5}, r"drawn_share is not set there and 0\.5 here"),
-        ({"redraw": True}, r"redraw is not set there and True here"),
+        ({"sample": None}, r"sample\.composition\.high is 0\.6 there and not set here"),
+        ({"fraction_sampled": 0.5}, r"fraction_sampled is not set there and 0\.5 here"),
+        ({"resample": True}, r"resample is not set there and True here"),
     ],
 )
 def test_other_settings_are_refused_with_the_one_that_differs(tmp_path, settings, key):
@@ -180,7 +183,7 @@ def test_other_settings_are_refused_with_the_one_that_differs(tmp_path, settings
         make(tmp_path / "a.zarr", **settings)
     assert TrajectoryStore.open(tmp_path / "a.zarr").fingerprint == store.fingerprint
     make(tmp_path / "a.zarr", **settings, overwrite=True)
-    assert TrajectoryStore.open(tmp_path / "a.zarr").fingerprint != store.fingerprint or key[:6] in ("splits", "redraw")
+    assert TrajectoryStore.open(tmp_path / "a.zarr").fingerprint != store.fingerprint or key[:6] in ("splits", "resamp")
 
 
 def test_a_complete_store_is_returned_at_once(tmp_path, monkeypatch):
@@ -221,14 +224,14 @@ def test_a_simulation_that_fails_names_the_trajectory_and_keeps_the_others(tmp_p
 
 
 def test_half_the_set_keeps_the_look_of_the_process(tmp_path):
-    store = make(tmp_path / "a.zarr", splits={"train": 12}, drawn_share=0.5)
+    store = make(tmp_path / "a.zarr", splits={"train": 12}, fraction_sampled=0.5)
     own = np.flatnonzero(store.per_trajectory["composition"] == 0.5)
     assert 0 < len(own) < 12
     np.testing.assert_array_equal(own, np.flatnonzero(store.per_trajectory["mobility"] == 1.0))
-    plain = make(tmp_path / "b.zarr", splits={"train": 12}, draw=None)
+    plain = make(tmp_path / "b.zarr", splits={"train": 12}, sample=None)
     for i in range(12):
         assert np.allclose(store.read(i), plain.read(i), atol=1e-5) == (i in own)
-    assert store.attributes["recipe"]["drawn_share"] == 0.5
+    assert store.attributes["recipe"]["fraction_sampled"] == 0.5
 
 
 # ------------------------------------------------------ parts of a store
@@ -321,7 +324,7 @@ def test_the_store_says_what_it_is(tmp_path):
     assert recipe["process"]["class_path"] == "microevo.processes.spinodal.SpinodalDecomposition"
     assert recipe["process"]["init_args"]["kappa"] == 1.5
     assert (recipe["seed"], recipe["frames"], recipe["splits"]) == (3, 4, SPLITS)
-    assert recipe["draw"]["mobility"] == {"low": 0.5, "high": 2.0, "log": True}
+    assert recipe["sample"]["mobility"] == {"low": 0.5, "high": 2.0, "log": True}
 
 
 def test_the_recipe_makes_the_store_again(tmp_path):
@@ -334,7 +337,7 @@ def test_the_recipe_makes_the_store_again(tmp_path):
         tmp_path / "b.zarr",
         splits=recipe["splits"],
         frames=recipe["frames"],
-        draw={name: Range(**limits) for name, limits in recipe["draw"].items()},
+        sample={name: Range(**limits) for name, limits in recipe["sample"].items()},
         seed=recipe["seed"],
     )
     assert again.fingerprint == store.fingerprint
@@ -351,11 +354,8 @@ def test_the_recipe_makes_the_store_again(tmp_path):
 )
 def test_symmetries_follow_from_the_boundary_and_the_law(tmp_path, monkeypatch, boundary, isotropic, symmetries):
     monkeypatch.setattr(SpinodalDecomposition, "isotropic", isotropic)
-    process = small()
-    # No process of this version has walls, and this one refuses them.
-    object.__setattr__(process.grid, "boundary", boundary)
-    monkeypatch.setattr(SpinodalDecomposition, "with_parameters", lambda self, values: self)
-    assert make(tmp_path / "a.zarr", process, draw=None).attributes["symmetries"] == symmetries
+    process = small(grid=Grid(shape=(16, 16), boundary=boundary))
+    assert make(tmp_path / "a.zarr", process, sample=None).attributes["symmetries"] == symmetries
 
 
 # ------------------------------------------------------------- the real command
@@ -373,8 +373,8 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "class_path": "microevo.processes.SpinodalDecomposition",
             "init_args": {"grid": {"shape": [64, 64]}, "first_frame": 20.0},
         },
-        "draw": {"composition": {"low": 0.4, "high": 0.6}},
-        "drawn_share": 0.5,
+        "sample": {"composition": {"low": 0.4, "high": 0.6}},
+        "fraction_sampled": 0.5,
         "splits": {"train": 10, "val": 4, "test": 4},
         "frames": 12,
         "batch_size": 1,
@@ -388,7 +388,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _uninterrupted(recipe: Path, command: str) -> dict[str, str]:
     settings = yaml.safe_load(recipe.read_text()) | {"output": recipe.with_name("b.zarr"), "batch_size": 4}
-    settings["draw"] = {"composition": Range(low=0.4, high=0.6)}
+    settings["sample"] = {"composition": Range(low=0.4, high=0.6)}
     settings["process"] = SpinodalDecomposition(grid=Grid(shape=(64, 64)), first_frame=20.0)
     return contents(generate(**settings, command=command).path)
 

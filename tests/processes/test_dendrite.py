@@ -32,8 +32,8 @@ def tip_radius(phi: Tensor) -> float:
 class Poisoned(DendriticSolidification):
     """The third trajectory of a batch starts with a NaN."""
 
-    def initial(self, generators: Sequence[torch.Generator]) -> Tensor:
-        u = super().initial(generators)
+    def initial(self, generators: Sequence[torch.Generator], p: object = None) -> Tensor:
+        u = super().initial(generators, p)
         u[2, 0, 5, 5] = torch.nan
         return u
 
@@ -154,7 +154,7 @@ def test_same_bytes_in_any_batch(cells: int, heat: str) -> None:
         "undercooling": [1.0, 1.2, 1.4],
         "seed_radius": [0.4, 0.3, 0.2],
     }
-    together = simulate(law.with_parameters(values), generators(0, 1, 2), 4)
+    together = simulate(law, generators(0, 1, 2), 4, law.vary(values))
     assert together.shape == (3, 4, 2, cells // 2, cells // 2)
     for i in range(3):
         one = DendriticSolidification(grid=law.grid, heat=heat, **{name: value[i] for name, value in values.items()})
@@ -235,8 +235,9 @@ def test_impossible_settings_are_refused(settings: dict, said: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("heat", ["explicit", "implicit"])
 def test_a_gpu_grows_the_same_crystals(heat: str) -> None:
-    law = DendriticSolidification(grid=SMALL, heat=heat).with_parameters({"theta0": [10.0, -20.0, 30.0]})
-    host, device = (simulate(law, generators(0, 1, 2), 6, device).cpu() for device in ("cpu", "cuda"))
+    law = DendriticSolidification(grid=SMALL, heat=heat)
+    p = law.vary({"theta0": [10.0, -20.0, 30.0]})
+    host, device = (simulate(law, generators(0, 1, 2), 6, p, device).cpu() for device in ("cpu", "cuda"))
     torch.testing.assert_close(host, device, atol=1e-4, rtol=0)
 
 
@@ -244,7 +245,8 @@ def test_a_gpu_grows_the_same_crystals(heat: str) -> None:
 def test_published_solid_fraction_and_tips() -> None:
     """The four published trajectories by their fitted parameters: two at undercooling 1, two stronger."""
     fitted = {"undercooling": [1.0, 1.21, 1.0, 1.37], "theta0": [16.3, 28.7, 28.1, -29.9]}
-    phi = simulate(DendriticSolidification().with_parameters(fitted), generators(0, 1, 2, 3), 100)[:, :, 0]
+    law = DendriticSolidification()
+    phi = simulate(law, generators(0, 1, 2, 3), 100, law.vary(fitted))[:, :, 0]
     assert float(phi.min()) > -0.006
     assert float(phi.max()) < 1.001
     solid = {

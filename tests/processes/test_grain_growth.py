@@ -214,7 +214,7 @@ def test_same_seed_same_bytes_in_any_batch() -> None:
 def test_drawn_parameters_equal_those_given_one_by_one() -> None:
     law = GrainGrowth(**SMALL)
     mobility, grains = [1.1, 2.0], [14.6, 25.2]
-    together = simulate(law.with_parameters({"mobility": mobility, "grains": grains}), generators(0, 1), 2)
+    together = simulate(law, generators(0, 1), 2, law.vary({"mobility": mobility, "grains": grains}))
     for i in range(2):
         alone = GrainGrowth(**(SMALL | {"mobility": mobility[i], "grains": round(grains[i])}))
         assert torch.equal(together[i : i + 1], simulate(alone, generators(i), 2))
@@ -297,17 +297,17 @@ def test_impossible_settings_are_refused(settings: dict, said: str) -> None:
 
 def test_parameters_that_cannot_be_drawn_are_refused() -> None:
     with pytest.raises(ValueError, match="gamma"):
-        GrainGrowth().with_parameters({"gamma": [1.5, 2.0]})
+        GrainGrowth().vary({"gamma": [1.5, 2.0]})
     with pytest.raises(ValueError, match="grains"):
-        GrainGrowth().with_parameters({"grains": [60.0, 0.0]})
+        GrainGrowth().vary({"grains": [60.0, 0.0]})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Poisoned(GrainGrowth):
     """The second trajectory of a batch starts with a NaN."""
 
-    def initial(self, generators: Sequence[torch.Generator]) -> Tensor:
-        u = super().initial(generators)
+    def initial(self, generators: Sequence[torch.Generator], p: object = None) -> Tensor:
+        u = super().initial(generators, p)
         u[1, 1, 5, 5] = torch.nan
         return u
 

@@ -409,8 +409,8 @@ def test_any_grid(precision: str, shape: tuple[int, ...]) -> None:
 def test_a_run_that_fails_names_trajectory_time_and_step(value: float) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Spoilt(SpinodalDecomposition):
-        def initial(self, generators: Sequence[torch.Generator]) -> Tensor:
-            u = super().initial(generators)
+        def initial(self, generators: Sequence[torch.Generator], p: object = None) -> Tensor:
+            u = super().initial(generators, p)
             u[1, 0, 3, 4] = value
             return u
 

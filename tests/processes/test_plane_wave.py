@@ -116,7 +116,7 @@ def test_a_coarser_image_shows_the_same_wave() -> None:
 
 def test_same_bytes_in_any_batch() -> None:
     values = {"wavelength": [20.0, 25.0, 40.0], "direction": [0.0, 100.0, 290.0], "alpha": [0.0, 0.01, 0.005]}
-    together = simulate(PlaneWave(grid=OPEN).with_parameters(values), generators(0, 1, 2), 20)
+    together = simulate(PlaneWave(grid=OPEN), generators(0, 1, 2), 20, PlaneWave(grid=OPEN).vary(values))
     for i in range(3):
         one = {name: value[i] for name, value in values.items()}
         assert torch.equal(together[i : i + 1], simulate(PlaneWave(grid=OPEN, **one), generators(0), 20))
@@ -124,7 +124,7 @@ def test_same_bytes_in_any_batch() -> None:
 
 def test_a_store_of_different_waves(tmp_path: Path) -> None:
     draw = {"wavelength": Range(low=15.0, high=48.0, log=True), "phase": Range(low=0.0, high=2 * math.pi)}
-    generate(PlaneWave(grid=OPEN), tmp_path / "waves.zarr", splits={"train": 5}, frames=4, draw=draw)
+    generate(PlaneWave(grid=OPEN), tmp_path / "waves.zarr", splits={"train": 5}, frames=4, sample=draw)
     attributes = TrajectoryStore.open(tmp_path / "waves.zarr").attributes
     assert attributes["symmetries"] == ["flip", "rotate"]
     assert set(attributes["statistics"]) == {"u", "v"}
@@ -156,4 +156,4 @@ def test_impossible_settings_are_refused(settings: dict, said: str) -> None:
 
 def test_one_too_fast_wave_among_many_is_refused() -> None:
     with pytest.raises(ValueError, match="period"):
-        PlaneWave().with_parameters({"wavelength": [30.0, 12.0]})
+        PlaneWave().vary({"wavelength": [30.0, 12.0]})

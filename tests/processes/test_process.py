@@ -13,6 +13,7 @@ import microevo.processes
 from microevo.processes import (
     GrainGrowth,
     Grid,
+    Parameters,
     PlaneWave,
     Process,
     SpinodalDecomposition,
@@ -32,8 +33,8 @@ generators = partial(starts.generators, seed=3)
 class Poisoned(SpinodalDecomposition):
     """The third trajectory of a batch starts with a NaN."""
 
-    def initial(self, generators: Sequence[torch.Generator]) -> Tensor:
-        u = super().initial(generators)
+    def initial(self, generators: Sequence[torch.Generator], p: Parameters | None = None) -> Tensor:
+        u = super().initial(generators, p)
         u[2, 0, 5, 5] = torch.nan
         return u
 
@@ -68,7 +69,7 @@ def test_image_is_coarser_than_the_solver() -> None:
 
 def test_drawn_parameters_equal_those_given_one_by_one() -> None:
     mobility, kappa = [0.5, 1.0, 2.0], [2.5, 3.0, 2.0]
-    together = simulate(SMALL.with_parameters({"mobility": mobility, "kappa": np.array(kappa)}), generators(0, 1, 2), 3)
+    together = simulate(SMALL, generators(0, 1, 2), 3, SMALL.vary({"mobility": mobility, "kappa": np.array(kappa)}))
     for i in range(3):
         alone = SpinodalDecomposition(
             grid=SMALL.grid, first_frame=20.0, frame_interval=5.0, mobility=mobility[i], kappa=kappa[i]
@@ -78,11 +79,11 @@ def test_drawn_parameters_equal_those_given_one_by_one() -> None:
 
 def test_parameters_that_cannot_be_drawn_are_refused() -> None:
     with pytest.raises(ValueError, match="rho"):
-        SMALL.with_parameters({"rho": [1.0, 2.0]})
+        SMALL.vary({"rho": [1.0, 2.0]})
     with pytest.raises(ValueError, match="kappa"):
-        SMALL.with_parameters({"kappa": [2.5, -1.0]})
+        SMALL.vary({"kappa": [2.5, -1.0]})
     with pytest.raises(ValueError, match="interface"):
-        SMALL.with_parameters({"kappa": [2.5, 0.1]})
+        SMALL.vary({"kappa": [2.5, 0.1]})
 
 
 def test_a_nan_is_blamed_on_its_trajectory() -> None:

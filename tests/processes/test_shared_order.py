@@ -87,7 +87,7 @@ def test_one_field_for_each_grain_is_the_dense_model() -> None:
         order = SharedOrder(ids, fields, 3.0, FLOAT)
         assert order.eta.shape == (12, 30, fields or 3)
         assert order.field_of.tolist() == [0, 1, 2]
-        assert order.recolour() == np.inf
+        assert order.reassign() == np.inf
 
 
 def test_numbers_follow_their_grains() -> None:
@@ -138,20 +138,20 @@ def near_pair(fields: int) -> SharedOrder:
 def test_a_grain_that_comes_near_changes_its_field_and_nothing_else() -> None:
     order = near_pair(fields=4)
     ids, squares = order.ids.copy(), order.squares.copy()
-    assert order.recolour() == np.inf
+    assert order.reassign() == np.inf
     assert (order.moves, order.unresolved) == (1, 0)
     assert order.field_of.tolist() == [0, 1, 3, 2]  # the smaller of the two, into the free field
     order.track()
     assert np.array_equal(order.ids, ids)
     # Only at the cut between the two did both count together.
     assert np.abs(order.squares - squares).max() < 1e-3
-    assert order.recolour() == np.inf
+    assert order.reassign() == np.inf
     assert order.moves == 1
 
 
 def test_without_a_free_field_the_pair_is_counted() -> None:
     order = near_pair(fields=3)
-    assert order.recolour() == 7.0  # from cell centre to cell centre
+    assert order.reassign() == 7.0  # from cell centre to cell centre
     assert (order.moves, order.unresolved) == (0, 1)
     assert CONFLICT_DISTANCE * 3.14 > 7.0
 
@@ -159,7 +159,7 @@ def test_without_a_free_field_the_pair_is_counted() -> None:
 def test_a_field_that_a_vanishing_grain_still_fills_is_not_free() -> None:
     order = near_pair(fields=5)
     order.eta[4:8, 32:36, 3] = 0.2
-    order.recolour()
+    order.reassign()
     assert order.field_of[2] == 4
 
 

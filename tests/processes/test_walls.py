@@ -99,7 +99,7 @@ def test_grains_are_those_of_the_reflected_problem(
     moves = one.lanes[0].order.moves
     where = f"grain growth, {shape[0]}x{shape[1]}, {count} grains, {fields or 'dense'}"
     figure(
-        f"{where}, largest difference of an order parameter" + " until the first grain is recoloured" * bool(fields),
+        f"{where}, largest difference of an order parameter" + " until the first grain is reassigned" * bool(fields),
         measured=before,
         expected=0,
         tolerance=1e-12,
@@ -107,9 +107,9 @@ def test_grains_are_those_of_the_reflected_problem(
     )
     if fields:
         assert moves > 0
-        # A recoloured grain is cut where two grains are equally far, and of equals the first in the order of the cells
+        # A reassigned grain is cut where two grains are equally far, and of equals the first in the order of the cells
         # counts: the periodic images then are no longer exact ones, and this reaches the original.
-        figure(f"{where}, the same after {moves} recoloured", measured=after, expected=0, tolerance=1e-5, source=EVEN)
+        figure(f"{where}, the same after {moves} reassigned", measured=after, expected=0, tolerance=1e-5, source=EVEN)
 
 
 @pytest.mark.parametrize(("precision", "rise"), [("float64", 1e-8), pytest.param("float32", 1e-6, marks=SLOW)])
@@ -247,7 +247,7 @@ def test_tensor_operations_step_like_the_compiled_kernel() -> None:
 def test_grains_are_the_same_bytes_in_any_batch() -> None:
     law = grains(Grid(shape=(48, 64), spacing=0.25, coarsen=4, boundary="no-flux"), first_frame=1.0)
     values = {"mobility": [1.1, 2.0, 1.5], "grains": [14.6, 25.2, 20.0]}
-    together = simulate(law.with_parameters(values), generators(0, 1, 2), 3)
+    together = simulate(law, generators(0, 1, 2), 3, law.vary(values))
     assert together.shape == (3, 3, 2, 12, 16)
     for i in range(3):
         alone = replace(law, mobility=values["mobility"][i], grains=round(values["grains"][i]))
@@ -363,7 +363,7 @@ def test_heat_between_walls_diffuses_by_cosine_modes(heat: str, dt: float, shape
 def test_dendrites_are_the_same_bytes_in_any_batch(heat: str) -> None:
     law = dendrite(Grid(shape=(36, 54), spacing=0.03, coarsen=2, boundary="no-flux"), heat=heat, precision="float32")
     values = {"delta": [0.02, 0.03, 0.01], "theta0": [10.0, -20.0, 30.0], "seed_radius": [0.4, 0.3, 0.2]}
-    together = simulate(law.with_parameters(values), generators(0, 1, 2), 6)
+    together = simulate(law, generators(0, 1, 2), 6, law.vary(values))
     assert together.shape == (3, 6, 2, 18, 27)
     assert float(together[:, -1, 0].amax(dim=(1, 2)).min()) > 0.9
     for i in range(3):
