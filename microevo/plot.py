@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from microevo.metrics import mean_at_leads
+from microevo.metrics import find, mean_at_leads, rows_of
 from microevo.provenance import atomic
 
 FIELD_COLOURS = "magma"
@@ -108,7 +108,8 @@ def error_against_lead(table: pd.DataFrame, metric: str) -> Figure:
     figure = Figure(figsize=(6.4, 4.0), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     means = mean_at_leads(table, metric)
-    rows = table[table["metric"] == ("mse" if metric == "rmse" else metric)]
+    known = find(metric)
+    rows = table[table["metric"] == rows_of(metric)]
     styles = model_styles(means.index)
     leads = means.columns.to_numpy(dtype=float)
     for model, mean in means.iterrows():
@@ -116,14 +117,13 @@ def error_against_lead(table: pd.DataFrame, metric: str) -> Figure:
         marker = "o" if len(leads) == 1 else None
         axes.plot(leads, mean, label=model, lw=1.8, marker=marker, zorder=3, **style)
         groups = rows[rows["model"] == model].groupby("lead")["value"]
-        low, high = groups.quantile(0.1).reindex(leads), groups.quantile(0.9).reindex(leads)
-        if metric == "rmse":
-            low, high = low**0.5, high**0.5
+        low, high = (groups.quantile(q).reindex(leads).to_numpy() for q in (0.1, 0.9))
+        if known is not None and known.of == "mean":
+            low, high = known.function(low), known.function(high)
         axes.fill_between(leads, low, high, color=style["color"], alpha=0.13, lw=0)
-    label = metric.upper() if metric in ("mse", "rmse", "mae", "ssim") else metric.replace("_", " ")
-    frame_axes(axes, "lead time [frames]", label)
+    frame_axes(axes, "lead time [frames]", metric.replace("_", " ") if known is None else known.title)
     axes.set_xlim(leads.min(), leads.max() + (len(leads) == 1))
-    if metric != "ssim":
+    if known is None or known.better == "lower":
         axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure

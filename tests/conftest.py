@@ -13,6 +13,7 @@ import torch
 
 from microevo.cli import main
 from microevo.data import StoreSchema, TrajectoryStore, generate
+from microevo.metrics import registry
 from microevo.processes import Field, Grid, SpinodalDecomposition
 
 pytest_plugins = ["figures", "command_line"]
@@ -36,8 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, no colours, and no settings left over from the shell or an earlier run."""
+    """No network, no colours, and no settings or metrics left over from the shell or an earlier run."""
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(registry, "_METRICS", dict(registry._METRICS))
     for name in ("MICROEVO_RUN_DIR", "MICROEVO_DEBUG", "WANDB_API_KEY", "PL_GLOBAL_SEED"):
         monkeypatch.delenv(name, raising=False)
 

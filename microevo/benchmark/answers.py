@@ -9,7 +9,8 @@ import pandas as pd
 from microevo.benchmark.competitors import TRUTH
 from microevo.benchmark.long_table import COLUMNS, Block, LongTable
 from microevo.benchmark.results import Results
-from microevo.benchmark.summary import SOURCE, Curves
+from microevo.benchmark.summary import Curves
+from microevo.metrics import rows_of
 
 
 class Answers:
@@ -61,7 +62,7 @@ class Answers:
         """A metric of all models that have it; windows of one trajectory are averaged."""
         models: dict[str, list[np.ndarray]] = {}
         for entry in self.entries:
-            block = self.block(entry["label"], SOURCE.get(metric, metric))
+            block = self.block(entry["label"], rows_of(metric))
             if block is not None:
                 by_trajectory = block.values.reshape(len(self.trajectories), -1, len(block.leads)).astype(np.float64)
                 models.setdefault(str(entry["model"]), []).append(by_trajectory.mean(axis=1))
@@ -70,7 +71,7 @@ class Answers:
 
     def leads(self, metric: str) -> list[int]:
         """The leads that a metric has, 0 alone if it belongs to the whole forecast."""
-        blocks = (self.block(entry["label"], SOURCE.get(metric, metric)) for entry in self.entries)
+        blocks = (self.block(entry["label"], rows_of(metric)) for entry in self.entries)
         return next((block.leads.tolist() for block in blocks if block is not None), [])
 
     def lost(self, model: str) -> int:

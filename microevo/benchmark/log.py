@@ -13,7 +13,7 @@ from microevo.benchmark.page import PAGE
 from microevo.benchmark.picture import picture_name
 from microevo.benchmark.report import unit_of
 from microevo.benchmark.results import Results
-from microevo.benchmark.summary import FLOOR, Curves, Metric, metrics_of
+from microevo.benchmark.summary import FLOOR, Column, Curves, metrics_of
 
 
 def log_results(results: Results, summary: pd.DataFrame, logger: Logger) -> None:
@@ -48,7 +48,7 @@ def _numbers(results: Results, summary: pd.DataFrame, logger: Logger) -> None:
         logger.log_metrics(at, step=lead)
 
 
-def _against_lead(results: Results, protocol: str) -> dict[Metric, dict[str, Float[np.ndarray, " T"]]]:
+def _against_lead(results: Results, protocol: str) -> dict[Column, dict[str, Float[np.ndarray, " T"]]]:
     """Mean of each metric of the pictures and of each physical quantity, for each model, at each lead.
 
     Quantities that the truth has too stand beside it; of the others there are errors.

@@ -81,7 +81,8 @@ class LongTable:
         if told.exists():
             there = json.loads(told.read_text())
             for key in ("protocol", "fingerprint", "scores"):
-                if there.get(key) != json.loads(json.dumps(about[key])):
+                now, before = (sorted(x) if key == "scores" else x for x in (about[key], there.get(key)))
+                if before != json.loads(json.dumps(now)):
                     what = {
                         "protocol": "settings of the protocol or data",
                         "fingerprint": "weights or predictions",

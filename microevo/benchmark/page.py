@@ -25,13 +25,13 @@ from microevo.benchmark.results import COST, Results
 from microevo.benchmark.summary import (
     CEILING,
     FLOOR,
-    PIXEL,
-    SOURCE,
+    Column,
     Curves,
-    Metric,
+    pixel_columns,
     undefined,
 )
 from microevo.benchmark.verdict import of_undefined, reached, verdict
+from microevo.metrics import rows_of
 from microevo.provenance import write_file
 
 PAGE, TEMPLATE = "report.html", Path(__file__).with_name("page.html")
@@ -139,21 +139,16 @@ def _protocol(
         "board": board,
         "facts": facts,
         "notes": notes,
-        "metrics": [_metric(answers, metric) for metric in _pixel(answers, protocol)],
+        "metrics": [
+            _metric(answers, metric) for metric in pixel_columns(protocol) if rows_of(metric.name) in answers.metrics
+        ],
         "quantities": [
             _quantity(answers, quantity) for quantity in protocol["quantities"] if _known(answers, quantity)
         ],
     }
 
 
-def _pixel(answers: Answers, protocol: Mapping[str, Any]) -> list[Metric]:
-    """The pixel metrics that there are, those with a title first."""
-    there = [metric for metric in PIXEL if SOURCE.get(metric.name, metric.name) in answers.metrics]
-    told = {SOURCE.get(metric.name, metric.name) for metric in there}
-    return [*there, *(Metric(name, name) for name in protocol["pixel"] if name in answers.metrics and name not in told)]
-
-
-def _metric(answers: Answers, metric: Metric) -> dict[str, Any]:
+def _metric(answers: Answers, metric: Column) -> dict[str, Any]:
     curves = answers.curves(metric.name)
     censored = answers.curves(f"{metric.name}_censored").models
     return {

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from microevo import plot
 from microevo.benchmark.results import Results
-from microevo.benchmark.summary import FLOOR, HIGHER, TITLES, Curves
+from microevo.benchmark.summary import FLOOR, Curves, higher_is_better, title_of
 from microevo.provenance import fingerprint
 
 WORSE = 3.0  # times the floor's score: what is higher leaves the panels of a picture
@@ -39,7 +39,7 @@ def picture(results: Results, protocol: str) -> Figure:
     axes = figure.subplots(1, panels, squeeze=False)[0]
     for panel, metric in zip(axes, metrics, strict=False):
         curves = Curves.read(results.table, protocol, metric, results.groups(protocol))
-        _draw(panel, curves, TITLES[metric])
+        _draw(panel, curves, title_of(metric))
         if metric == "rmse" and not cost.empty:
             _draw_trade(axes[-1], curves, cost)
     handles, names = axes[0].get_legend_handles_labels()
@@ -66,7 +66,7 @@ def _draw(axes: Axes, curves: Curves, title: str) -> None:
     plot.frame_axes(axes, "lead [frames]", title)
     axes.set_xlim(1, max(2, len(mean)))
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-    if curves.metric not in HIGHER:
+    if not higher_is_better(curves.metric):
         _limit(axes, {model: (curves.mean(model), *curves.band(model)) for model in curves.forecasters})
 
 

@@ -13,15 +13,15 @@ from microevo.benchmark.summary import (
     CEILING,
     FEWEST,
     FLOOR,
-    HIGHER,
     LEVEL,
-    TITLES,
+    Column,
     Curves,
-    Metric,
+    higher_is_better,
     leaderboard,
     metrics_of,
     not_told_apart,
     single_runs,
+    title_of,
     undefined,
 )
 from microevo.benchmark.verdict import of_single_runs, of_undefined, reached
@@ -110,7 +110,7 @@ def table(board: pd.DataFrame, columns: Sequence[tuple[str, int]]) -> str:
     for metric, lead in columns:
         means: pd.Series = cells.loc[(metric, lead), "mean"]  # type: ignore[assignment]
         rivals = means.drop(CEILING, errors="ignore").dropna()  # to beat that one is not expected
-        best[metric, lead] = float(rivals.max() if metric in HIGHER else rivals.min())
+        best[metric, lead] = float(rivals.max() if higher_is_better(metric) else rivals.min())
     for model in models:
         row = []
         for metric, lead in columns:
@@ -150,7 +150,7 @@ def _columns(board: pd.DataFrame) -> list[tuple[str, int]]:
     return [("rmse", lead) for lead in [*leads, 0]] + [(name, 0) for name in others]
 
 
-def _further(board: pd.DataFrame, metrics: Sequence[Metric]) -> list[str]:
+def _further(board: pd.DataFrame, metrics: Sequence[Column]) -> list[str]:
     """All other metrics, one in each row, on average over leads."""
     models = [model for model in dict.fromkeys(board["model"]) if model != TRUTH]
     metrics = [metric for metric in metrics if metric.name in set(board["metric"])]  # an older table may lack one
@@ -191,7 +191,7 @@ def _folded(heading: str, lines: Sequence[str]) -> str:
     return f"<details><summary>{heading}</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
 
 
-def unit_of(metric: Metric) -> str:
+def unit_of(metric: Column) -> str:
     """A metric's unit behind its title, nothing if it has none."""
     return f" [{metric.unit}]" if metric.unit != "1" else ""
 
@@ -275,8 +275,8 @@ def _definitions(summary: pd.DataFrame) -> str:
 
 def _title(metric: str, lead: int) -> str:
     if metric.startswith("correlation_time"):
-        return TITLES[metric]
-    return f"{TITLES[metric]} {'mean' if lead == 0 else f'at {lead}'}"
+        return title_of(metric)
+    return f"{title_of(metric)} {'mean' if lead == 0 else f'at {lead}'}"
 
 
 def _number(name: str, value: float) -> str:

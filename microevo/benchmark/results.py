@@ -16,7 +16,7 @@ from microevo.benchmark.competitors import TRUTH, Model
 from microevo.benchmark.evaluation import PART, Evaluation
 from microevo.benchmark.long_table import LongTable
 from microevo.data import WindowDataset
-from microevo.metrics import Comparison, Quantity
+from microevo.metrics import Comparison, Metric, Quantity
 from microevo.provenance import versions, write_file
 
 ABOUT, COST = "benchmark.json", "cost.csv"
@@ -67,6 +67,11 @@ class Results:
                 "entries": [one.label for one in evaluation.competitors if one.supports(name, protocol, windows)],
                 "quantities": [_about(one) for one in evaluation.scores[name].quantities(windows.trajectories[:1])],
                 "pixel": list(evaluation.scores[name].pixel),
+                "metrics": [
+                    {"name": one.name, "title": one.label, "better": one.better}
+                    for one in evaluation.scores[name].pixel.values()
+                    if isinstance(one, Metric)
+                ],
             }
         entries = [{"label": one.label, "model": one.name, "seed": one.seed} for one in evaluation.competitors]
         about = {

@@ -22,21 +22,9 @@ from microevo.benchmark.protocol import Protocol
 from microevo.benchmark.report import text_table, write_report
 from microevo.benchmark.results import Results
 from microevo.data import Window
-from microevo.metrics import (
-    absolute_error,
-    correlation,
-    leapsr_microevoeval,
-    letap_microevoeval,
-    mae_openstl,
-    mse_openstl,
-    relative_l2,
-    squared_error,
-    ssim,
-    ssim_openstl,
-)
+from microevo.metrics import applicable, import_metrics, registered
 from microevo.provenance import git_commit
 
-SSIM_PIXELS = 11  # its window; smaller frames go without
 COMPARED = 4  # windows, if there are as many, with which the cost table tells how accurate its rows are
 
 
@@ -48,6 +36,7 @@ def run(
     reference_solver: bool = True,
     physics: Literal["auto", "spinodal", "grains", "dendrite", "wave", "none"] = "auto",
     conventions: bool = False,
+    metrics: list[str] = [],  # noqa: B006
     output: str = "results/benchmark",
     only: list[str] = [],  # noqa: B006
     leads: list[int] = [1, 10, 50, 90, 190],  # noqa: B006
@@ -76,6 +65,7 @@ def run(
         reference_solver: Whether the process's own solver is compared too, where the data were simulated.
         physics: Which physical quantities are measured, on the first field; `auto` goes by the process that made the data.
         conventions: Whether the numbers of OpenSTL and MicroEvoEval tables are computed too, in their own definitions.
+        metrics: Python modules that register metrics of your own, on PYTHONPATH or installed.
         output: Folder of the results.
         only: Protocols to run; all unless given.
         leads: Leads of the tables; those beyond the horizon are left out.
@@ -96,6 +86,7 @@ def run(
         FileExistsError: `output` holds the results of other weights, settings or data.
         ValueError: A competitor cannot forecast a protocol.
     """
+    import_metrics(metrics)
     folder = Path(output)
     leads = _leads(leads)
     _check_counts(batch_size=(batch_size, 1), repeats=(repeats, 0), warmup=(warmup, 0), processes=(processes, 1))
@@ -138,6 +129,7 @@ def run(
         "predictions": predictions,
         "leads": leads,
         "batch_size": batch_size,
+        "metrics": metrics,
         "timing": timing if timed else before,
     }
     if timed and before != timing:
@@ -289,23 +281,14 @@ def _scores(
     for name, protocol in protocols.items():
         store = protocol.windows(fields).store
         kind = kind_of(store) if physics == "auto" else physics
-        pixel = {
-            "mse": squared_error,
-            "mae": absolute_error,
-            "relative_l2": relative_l2,
-            "correlation": correlation,
-        }
-        if min(store.image_shape) >= SSIM_PIXELS:
-            pixel["ssim"] = ssim
-        if conventions:
-            pixel |= {"mse_openstl": mse_openstl, "mae_openstl": mae_openstl, "ssim_openstl": ssim_openstl}
-            if len(fields) == 1:
-                pixel["letap_microevoeval"] = letap_microevoeval
-            if len(fields) == 1 and kind == "grains":
-                pixel["leapsr_microevoeval"] = leapsr_microevoeval
-        scores[name] = Scores(
-            pixel=pixel, physics=PhysicalQuantities(store, kind, protocol.n_past), curve_leads=tuple(leads)
-        )
+        quantities = PhysicalQuantities(store, kind, protocol.n_past)
+        measured = {quantity.name for quantity in quantities([0])}
+        metrics = [one for one in registered(conventions=conventions) if one.of == "frames"]
+        metrics = [one for one in metrics if not one.where or one.where in measured]
+        chosen, reasons = applicable(metrics, (len(fields), *store.image_shape))
+        for reason in reasons:
+            print(f"{name}: {reason}")
+        scores[name] = Scores(pixel={one.name: one for one in chosen}, physics=quantities, curve_leads=tuple(leads))
     return scores
 
 

@@ -22,6 +22,7 @@ from scipy import stats
 from microevo import plot
 from microevo.benchmark.competitors import TRUTH
 from microevo.benchmark.long_table import LongTable
+from microevo.metrics import find, rows_of, shown
 
 FLOOR, CEILING = plot.BASELINE, plot.REFERENCE
 DRAWS = 2000
@@ -41,12 +42,6 @@ BOARD = (
     "diverged",
     "censored",
 )
-SOURCE = {
-    "rmse": "mse",
-    "psnr": "mse",
-    "letap_microevoeval_total": "letap_microevoeval_squares",
-    "leapsr_microevoeval_total": "leapsr_microevoeval_squares",
-}
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,7 @@ class Curves:
     """A metric of all models on one protocol: values by seed, trajectory and lead.
 
     Args:
-        metric: Its name; `rmse` and `psnr` (of values in [0, 1]) are read as `mse` and are functions of its mean, as are the
-            totals of MicroEvoEval of the mean square.
+        metric: Its name; of one that is a function of another's mean, as `rmse` is, the values of that one are read.
         models: Values of each model, (seeds, trajectories, leads), the same trajectories for all.
         groups: Which simulation each trajectory was cut from; all from their own unless given.
         windows: Forecasts of each trajectory, which its values are a mean of.
@@ -88,7 +82,7 @@ class Curves:
         Raises:
             ValueError: The models were not scored on the same trajectories and leads.
         """
-        rows = table.read(protocol=protocol, metric=SOURCE.get(metric, metric))
+        rows = table.read(protocol=protocol, metric=rows_of(metric))
         models: dict[str, np.ndarray] = {}
         index, count = None, 1
         for model, own in rows.groupby("model", observed=True, sort=False):
@@ -148,15 +142,11 @@ class Curves:
         return Interval(mean, float(low), float(high))
 
     def _of_mean(self, values: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore"):
-            match self.metric:
-                case "rmse":
-                    return values**0.5
-                case "psnr":
-                    return -10 * np.log10(values)
-                case "letap_microevoeval_total" | "leapsr_microevoeval_total":
-                    return (values * self.windows * next(iter(self.models.values())).shape[1]) ** 0.5
-        return values
+        known = find(self.metric)
+        if known is None or known.of != "mean":
+            return values
+        trajectories = next(iter(self.models.values())).shape[1]
+        return known.bound(forecasts=self.windows * trajectories).function(values)
 
     def _ends(self, draws: Float[np.ndarray, "draws ..."], *models: str) -> Float[np.ndarray, "2 ..."]:
         """Ends of the interval that the draws of some models give, for as many samples as these have at the least."""
@@ -216,8 +206,8 @@ def single_runs(curves: Curves) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """What a report says of a metric."""
+class Column:
+    """What a report says of a metric, or of a physical quantity."""
 
     name: str
     title: str
@@ -228,34 +218,12 @@ class Metric:
     unit: str = "1"
 
 
-PIXEL = (
-    Metric("rmse", "RMSE"),
-    Metric("mae", "MAE"),
-    Metric("ssim", "SSIM", higher_is_better=True),
-    Metric("psnr", "PSNR [dB]", higher_is_better=True),
-    Metric("relative_l2", "relative L2"),
-    Metric("correlation", "correlation", higher_is_better=True),
-    Metric("correlation_time_0.8", "correlation time, 0.8 [frames]", higher_is_better=True, whole=True),
-    Metric("correlation_time_0.9", "correlation time, 0.9 [frames]", higher_is_better=True, whole=True),
-    Metric("mse_openstl", "MSE as in OpenSTL"),
-    Metric("mae_openstl", "MAE as in OpenSTL"),
-    Metric("ssim_openstl", "SSIM as in OpenSTL", higher_is_better=True),
-    Metric("letap_microevoeval", "share of dark pixels as in MicroEvoEval's L-ETAP, error"),
-    Metric("letap_microevoeval_total", "L-ETAP as in MicroEvoEval, of all forecasts", whole=True),
-    Metric("leapsr_microevoeval", "mean share of a grain as in MicroEvoEval's L-EAPSR, error"),
-    Metric("leapsr_microevoeval_total", "L-EAPSR as in MicroEvoEval, of all forecasts", whole=True),
-)
-
-TITLES = {metric.name: metric.title for metric in PIXEL}
-HIGHER = {metric.name for metric in PIXEL if metric.higher_is_better}
-
-
 def leaderboard(
     table: LongTable,
     protocol: str,
     horizon: int,
     leads: Sequence[int],
-    metrics: Sequence[Metric],
+    metrics: Sequence[Column],
     groups: Mapping[int, int] | None = None,
 ) -> pd.DataFrame:
     """Means with their intervals, a row for each model, metric and lead.
@@ -297,25 +265,41 @@ def leaderboard(
     return board.sort_values("model", key=lambda names: names.map(place), kind="stable", ignore_index=True)
 
 
-def metrics_of(about: Mapping[str, Any]) -> list[Metric]:
+def metrics_of(about: Mapping[str, Any]) -> list[Column]:
     """The metrics of a protocol, as `Results.about` describes it: pixels, correlation times, physical errors and values."""
-    there = set(about["pixel"])
-    pixel = [
-        metric
-        for metric in PIXEL
-        if SOURCE.get(metric.name, metric.name).removesuffix("_squares") in there
-        or (metric.name.startswith("correlation_time") and "correlation" in there)
-    ]
     errors, values = [], []
     for quantity in about["quantities"]:
         title = quantity["long_name"]
         told = ", ".join(filter(None, (title, quantity.get("error_name"))))
-        errors.append(Metric(f"{quantity['name']} error", told, physical=True, unit=quantity["error_unit"]))
+        errors.append(Column(f"{quantity['name']} error", told, physical=True, unit=quantity["error_unit"]))
         if quantity.get("values", True) and "bins" not in quantity:
-            values.append(Metric(quantity["name"], title, value=True, unit=quantity["unit"]))
+            values.append(Column(quantity["name"], title, value=True, unit=quantity["unit"]))
         if fit := quantity.get("fit"):
-            values.append(Metric(fit["name"], fit["name"].replace("_", " "), value=True, whole=True, unit=fit["unit"]))
-    return pixel + errors + values
+            values.append(Column(fit["name"], fit["name"].replace("_", " "), value=True, whole=True, unit=fit["unit"]))
+    return pixel_columns(about) + errors + values
+
+
+def pixel_columns(about: Mapping[str, Any]) -> list[Column]:
+    """The pixel metrics of a protocol; those of modules that are not imported here come last."""
+    columns = [Column(one.name, one.label, one.better == "higher", one.whole) for one in shown(about["pixel"])]
+    described = {own["name"]: own for own in about.get("metrics", ())}
+    for name in about["pixel"]:
+        if find(name) is None:
+            own = described.get(name, {"title": name, "better": "lower"})
+            columns.append(Column(name, own["title"], own["better"] == "higher"))
+    return columns
+
+
+def title_of(metric: str) -> str:
+    """Heading of a registered metric."""
+    known = find(metric)
+    return metric if known is None else known.label
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether that is so of a metric; not for names that are not registered."""
+    known = find(metric)
+    return known is not None and known.better == "higher"
 
 
 def diverged(table: LongTable, protocol: str) -> pd.Series:

@@ -24,6 +24,7 @@ from microevo.cli.main import COMMANDS
 from microevo.cli.parser import ConfigFile, Parser
 from microevo.cli.progress import Progress
 from microevo.data import TrajectoryDataModule
+from microevo.metrics import import_metrics
 from microevo.models import Forecaster
 
 RUN_DIR = "MICROEVO_RUN_DIR"  # tells the processes that a run starts where the first one writes
@@ -98,6 +99,12 @@ class TrainingCLI(LightningCLI):
             "the checkpoints in it.",
         )
         parser.add_argument(
+            "--metrics",
+            type=list[str],
+            default=[],
+            help="Python modules that register metrics of your own, on PYTHONPATH or installed.",
+        )
+        parser.add_argument(
             "--ckpt_path",
             type=str | None,
             default=None,
@@ -137,6 +144,7 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code; leave it out")
+        import_metrics(config.metrics)
         self.run_dir = self._find_run_dir(config)
         self.checkpoint = self._find_checkpoint()
         init_from = config.model.init_args.get("init_from")

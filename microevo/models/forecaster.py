@@ -3,7 +3,7 @@
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torch.nn import ModuleList
 
-from microevo.metrics import MAE, MSE, SSIM, LeadMetric, RelativeL2, squared_error, ssim
+from microevo.metrics import LeadMetric, applicable, registered, squared_error, ssim
+from microevo.metrics.lead import of_mean
 from microevo.models.compatibility import check_same_model, plain
 from microevo.models.loss_check import LossCheck
 from microevo.models.schedule import TimedOneCycle
@@ -87,14 +89,12 @@ class Forecaster(LightningModule, ABC):
         # A NumPy number here would end up in the optimiser's state, and the checkpoint could not be loaded safely.
         self.lr, self.weight_decay, self.schedule = float(lr), float(weight_decay), schedule
         self.ssim_weight, self.data_range, self.init_from = ssim_weight, data_range, init_from
-        self.lead_metrics: dict[str, LeadMetric] = {
-            "mse": MSE(horizon),
-            "mae": MAE(horizon),
-            "ssim": SSIM(horizon, data_range),
-            "relative_l2": RelativeL2(horizon),
-        }
-        # Compute groups would merge metrics that agree on the first batch, for good.
-        self.metrics = MetricCollection({**self.lead_metrics}, compute_groups=False)
+        bound = [metric.bound(data_range=data_range) for metric in registered()]
+        self.derived = [metric for metric in bound if metric.of == "mean"]
+        # Not a MetricCollection, whose groups would merge metrics that agree on the first batch, for good.
+        self.lead_metrics = [LeadMetric(one, horizon) for one in bound if one.of == "frames"]
+        self._states = ModuleList(self.lead_metrics)  # that they follow the model to its device
+        self._scored: tuple[tuple[int, ...], list[LeadMetric]] | None = None  # shape of frames, and their metrics
         self.trained_seed: int | None = None  # seed of the run in which the weights were trained
         self.trained_frames: int | None = None  # of the future of a training window, all by default; see `Unrolling`
         self._last_loss: LossCheck | None = None
@@ -210,17 +210,21 @@ class Forecaster(LightningModule, ABC):
     def on_validation_epoch_start(self) -> None:
         """Start counting anew, and stop if the last training loss was not finite."""
         self._refuse_nonfinite_loss()
-        self.metrics.reset()
+        self._reset_metrics()
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         """Score the forecasts of one batch."""
-        self.metrics.update(self._forecast(batch), batch.future)
+        forecast = self._forecast(batch)
+        for metric in self.metrics_for(batch.future):
+            metric.update(forecast, batch.future)
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/<metric>`, averaged over lead times, and the squared error at the first, tenth and last one."""
         curves = self._curves()
         means = {f"val/{name}": curve.mean() for name, curve in curves.items()}
-        means["val/rmse"] = means["val/mse"].sqrt()
+        for one in self.derived:
+            if f"val/{one.source}" in means:
+                means[f"val/{one.name}"] = of_mean(one, means[f"val/{one.source}"])
         leads = {
             f"val/mse_lead{lead:03d}": curves["mse"][lead - 1]
             for lead in sorted({1, 10, self.horizon})
@@ -233,7 +237,7 @@ class Forecaster(LightningModule, ABC):
 
     def on_test_epoch_start(self) -> None:
         """Reset the metrics."""
-        self.metrics.reset()
+        self._reset_metrics()
 
     def test_step(self, batch: WindowBatch, batch_idx: int) -> dict[str, Tensor]:
         """Score the forecasts of one batch.
@@ -242,9 +246,15 @@ class Forecaster(LightningModule, ABC):
             Each metric per window and lead time (B T), and the `trajectory` and `start` of each window.
         """
         forecast = self._forecast(batch)
-        self.metrics.update(forecast, batch.future)
-        values = {name: metric.score(forecast, batch.future) for name, metric in self.lead_metrics.items()}
-        return values | {"trajectory": batch.trajectory, "start": batch.start}
+        for metric in self.metrics_for(batch.future):
+            metric.update(forecast, batch.future)
+        return self.score(forecast, batch.future) | {"trajectory": batch.trajectory, "start": batch.start}
+
+    def score(
+        self, forecast: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
+    ) -> dict[str, Float[Tensor, "B T"]]:
+        """Every metric that is defined for frames of this size, per window and lead, by name."""
+        return {metric.metric.name: metric.score(forecast, target) for metric in self.metrics_for(target)}
 
     def on_test_epoch_end(self) -> None:
         """Log `test/<metric>/<lead>` and `test/<metric>/mean`."""
@@ -253,8 +263,11 @@ class Forecaster(LightningModule, ABC):
         for name, curve in curves.items():
             values[f"test/{name}/mean"] = curve.mean()
             values |= {f"test/{name}/{lead}": curve[lead - 1] for lead in TEST_LEADS if lead <= self.horizon}
-        roots = {k.replace("/mse/", "/rmse/"): v.sqrt() for k, v in values.items() if "/mse/" in k}
-        self.log_dict(values | roots, sync_dist=True)
+        for one in self.derived:
+            of_source = {name: value for name, value in values.items() if name.startswith(f"test/{one.source}/")}
+            for name, value in of_source.items():
+                values[name.replace(f"/{one.source}/", f"/{one.name}/")] = of_mean(one, value)
+        self.log_dict(values, sync_dist=True)
 
     def predict_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, "B {self.horizon} C H W"]:
         """The forecast of one batch."""
@@ -271,7 +284,22 @@ class Forecaster(LightningModule, ABC):
         return self(batch.past, self.horizon)
 
     def _curves(self) -> dict[str, Float[Tensor, " horizon"]]:
-        return {name: curve.float() for name, curve in self.metrics.compute().items()}
+        scored = self.lead_metrics if self._scored is None else self._scored[1]
+        return {one.metric.name: one.compute().float() for one in scored}
+
+    def _reset_metrics(self) -> None:
+        for metric in self.lead_metrics:
+            metric.reset()
+
+    def metrics_for(self, frames: Float[Tensor, "B T C H W"]) -> Sequence[LeadMetric]:
+        """The metrics that are defined for frames of this size; the first time, say which are left out, and why."""
+        shape = tuple(frames.shape[2:])
+        if self._scored is None or self._scored[0] != shape:
+            chosen, reasons = applicable([one.metric for one in self.lead_metrics], shape)
+            self._scored = shape, [one for one in self.lead_metrics if one.metric in chosen]
+            for reason in reasons:
+                rank_zero_info(reason)
+        return self._scored[1]
 
     def _check_windows(self, batch: WindowBatch) -> None:
         n_past, channels = batch.past.shape[1:3]

@@ -8,8 +8,8 @@ import pytest
 
 from microevo.benchmark.long_table import Block, LongTable
 from microevo.benchmark.summary import (
+    Column,
     Curves,
-    Metric,
     diverged,
     expanded,
     leaderboard,
@@ -151,7 +151,7 @@ def test_windows_cut_from_one_simulation_are_drawn_together(table):
     fill(table, "A", np.array([[1.0], [2.0], [6.0]]))
     read = Curves.read(table, "p", "mse", {0: 5, 1: 5, 2: 3})
     assert (read.groups, read.independent) == ((5, 5, 3), 2)
-    one = leaderboard(table, "p", 1, [1], [Metric("rmse", "RMSE")], {0: 0, 1: 0, 2: 0})
+    one = leaderboard(table, "p", 1, [1], [Column("rmse", "RMSE")], {0: 0, 1: 0, 2: 0})
     assert set(one.trajectories) == {1}
     assert one.low.equals(one.high)
     assert one["mean"].tolist() == pytest.approx([3**0.5] * 2)
@@ -166,7 +166,7 @@ def test_forecasts_that_are_not_finite_are_counted_and_never_averaged_away(table
     assert np.isnan(curves.mean("A")).tolist() == [False, False, True]
     assert diverged(table, "p").to_dict() == {"A": 1, "Persistence": 0}
     assert not_told_apart(curves) == []  # nothing can be said of a model without a mean
-    board = leaderboard(table, "p", 3, [1, 3, 90], [Metric("rmse", "RMSE")]).set_index(["model", "lead"])
+    board = leaderboard(table, "p", 3, [1, 3, 90], [Column("rmse", "RMSE")]).set_index(["model", "lead"])
     assert board.loc[("A", 1), "mean"] == 0.5
     assert np.isnan(board.loc[("A", 0), "mean"])
     assert board.loc[("A", 3), "diverged"] == 1

@@ -22,7 +22,7 @@ from microevo.statistics.grains import (
 from microevo.statistics.objects import areas
 
 QUANTITIES = grain_quantities()
-PUBLISHED = Path(__file__).parents[2] / "shared" / "real" / "Grain_growth_test_10_10.npy"
+PUBLISHED = Path(__file__).parents[3] / "shared" / "real" / "Grain_growth_test_10_10.npy"
 
 
 def nearest_point(points: np.ndarray, box: tuple[float, float], shape: tuple[int, int]):

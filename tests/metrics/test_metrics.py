@@ -10,20 +10,10 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from microevo.metrics import (
-    MAE,
-    MSE,
-    RMSE,
-    SSIM,
-    RelativeL2,
-    absolute_error,
-    relative_l2,
-    squared_error,
-    ssim,
-)
+from microevo.metrics import LeadMetric, absolute_error, find, relative_l2, squared_error, ssim
 
-METRICS = (MSE, RMSE, MAE, SSIM, RelativeL2)
-GOLDEN = Path(__file__).parent / "golden" / "metrics.npz"
+METRICS = ("mse", "rmse", "mae", "ssim", "psnr", "relative_l2", "correlation")
+GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.npz"
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +35,16 @@ def test_two_by_two_frame_by_hand():
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_equal_frames_score_best(metric, frames):
-    measure = metric(horizon=4)
+    measure = LeadMetric(metric, horizon=4)
     measure.update(frames[1], frames[1].clone())
-    best = 1.0 if measure.higher_is_better else 0.0
+    best = {"psnr": np.inf, "ssim": 1.0, "correlation": 1.0}.get(metric, 0.0)
+    assert find(metric).better == ("higher" if best else "lower")
     torch.testing.assert_close(measure.compute(), torch.full((4,), best, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_arrays_are_measured_as_tensors_are(metric, frames):
-    arrays, tensors = metric(horizon=4), metric(horizon=4)
+    arrays, tensors = LeadMetric(metric, horizon=4), LeadMetric(metric, horizon=4)
     arrays.update(*(array.numpy() for array in frames))
     tensors.update(*frames)
     torch.testing.assert_close(arrays.compute(), tensors.compute(), rtol=0, atol=0)
@@ -69,7 +60,7 @@ def test_relative_l2_of_a_zero_frame():
 def test_rmse_is_the_root_of_the_mean_over_samples():
     target = torch.zeros(2, 1, 1, 2, 2)
     prediction = target + torch.tensor([3.0, 4.0]).view(2, 1, 1, 1, 1)
-    measure = RMSE(horizon=1)
+    measure = LeadMetric("rmse", horizon=1)
     measure.update(prediction, target)
     assert measure.compute().item() == pytest.approx(12.5**0.5)
 
@@ -77,7 +68,7 @@ def test_rmse_is_the_root_of_the_mean_over_samples():
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("split", [[7], [3, 3, 1], [1] * 7, [6, 1]])
 def test_any_batch_size_gives_the_same(metric, split, frames):
-    whole, parts = metric(horizon=4), metric(horizon=4)
+    whole, parts = LeadMetric(metric, horizon=4), LeadMetric(metric, horizon=4)
     whole.update(*frames)
     for prediction, target in zip(frames[0].split(split), frames[1].split(split), strict=True):
         parts(prediction, target)
@@ -89,7 +80,7 @@ def test_agrees_with_reference_numbers():
     prediction, target = torch.from_numpy(golden["pred"]), torch.from_numpy(golden["true"])
     per_frame = squared_error(prediction, target).numpy()
     np.testing.assert_allclose(per_frame, golden["mean_squared_error_per_frame"], rtol=1e-5)
-    mse, mae = MSE(horizon=4), MAE(horizon=4)
+    mse, mae = LeadMetric("mse", horizon=4), LeadMetric("mae", horizon=4)
     mse.update(prediction, target)
     mae.update(prediction, target)
     assert mse.compute().mean() == pytest.approx(golden["spatial_norm/mse"], rel=1e-5)
@@ -140,9 +131,9 @@ def test_a_data_range_of_zero_is_refused():
 
 def test_a_wrong_horizon_is_refused(frames):
     with pytest.raises(ValueError, match="horizon of 5 frames, got 4"):
-        MSE(horizon=5).update(*frames)
+        LeadMetric("mse", horizon=5).update(*frames)
     with pytest.raises(ValueError, match="at least 1 frame"):
-        MSE(horizon=0)
+        LeadMetric("mse", horizon=0)
 
 
 def test_shapes_that_would_broadcast_are_refused(frames):
@@ -152,18 +143,18 @@ def test_shapes_that_would_broadcast_are_refused(frames):
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_compute_before_update_is_nan():
-    assert MSE(horizon=3).compute().isnan().all()
+    assert LeadMetric("mse", horizon=3).compute().isnan().all()
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_half_precision_does_not_round(metric, frames):
     holder = torch.nn.Module()
-    holder.metric = metric(horizon=4)
+    holder.metric = LeadMetric(metric, horizon=4)
     holder.half().bfloat16().to(torch.float16)
     prediction, target = (array.to(torch.bfloat16) for array in frames)
     with torch.autocast("cpu", torch.bfloat16):
         holder.metric.update(prediction, target)
-    reference = metric(horizon=4)
+    reference = LeadMetric(metric, horizon=4)
     reference.update(prediction.float(), target.float())
     holder.float()
     assert holder.metric.total.dtype == torch.float64
@@ -176,7 +167,7 @@ def test_half_precision_does_not_round(metric, frames):
 @pytest.mark.gpu
 @pytest.mark.parametrize("metric", METRICS)
 def test_cuda_agrees_with_the_cpu(metric, frames):
-    gpu, cpu = metric(horizon=4).to("cuda"), metric(horizon=4)
+    gpu, cpu = LeadMetric(metric, horizon=4).to("cuda"), LeadMetric(metric, horizon=4)
     gpu.update(*(array.cuda() for array in frames))
     cpu.update(*frames)
     torch.testing.assert_close(gpu.compute().cpu(), cpu.compute(), rtol=1e-5, atol=1e-6)
@@ -184,16 +175,16 @@ def test_cuda_agrees_with_the_cpu(metric, frames):
 
 RANK = """
 import json, sys, torch, torch.distributed as dist
-from microevo.metrics import MAE, MSE, RMSE, SSIM, RelativeL2
+from microevo.metrics import LeadMetric
 rank, store, inputs = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 prediction, target = torch.load(inputs)
 answers = {}
-for metric in (MSE, RMSE, MAE, SSIM, RelativeL2):
-    measure = metric(horizon=4)
+for metric in sys.argv[4].split(","):
+    measure = LeadMetric(metric, horizon=4)
     for sample in range(rank, len(target), 2):
         measure.update(prediction[sample : sample + 1], target[sample : sample + 1])
-    answers[metric.__name__] = measure.compute().tolist()
+    answers[metric] = measure.compute().tolist()
 print(json.dumps(answers))
 dist.destroy_process_group()
 """
@@ -203,16 +194,24 @@ def test_two_processes_with_uneven_samples_agree_with_one(frames, tmp_path):
     torch.save(frames, tmp_path / "frames.pt")
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, str(rank), str(tmp_path / "store"), str(tmp_path / "frames.pt")],
+            [
+                sys.executable,
+                "-c",
+                RANK,
+                str(rank),
+                str(tmp_path / "store"),
+                str(tmp_path / "frames.pt"),
+                ",".join(METRICS),
+            ],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
         )
         for rank in range(2)
     ]
     answers = [json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for process in ranks]
     assert answers[0] == answers[1]
     for metric in METRICS:
-        whole = metric(horizon=4)
+        whole = LeadMetric(metric, horizon=4)
         whole.update(*frames)
-        np.testing.assert_allclose(answers[0][metric.__name__], whole.compute(), rtol=1e-6)
+        np.testing.assert_allclose(answers[0][metric], whole.compute(), rtol=1e-6)

@@ -23,7 +23,7 @@ from microevo.metrics.conventions import (
     ssim_openstl,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "metrics.npz"
+GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.npz"
 
 
 @pytest.fixture(scope="module")
