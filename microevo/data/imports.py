@@ -31,6 +31,7 @@ def import_frames(
     symmetries: list[Literal["shift", "flip", "rotate"]] = [],  # noqa: B006  (never changed; shown by --help)
     value_range: tuple[float, float] | None = None,
     splits: dict[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1},  # noqa: B006
+    independent: bool = False,
     seed: int = 0,
     dataset: str | None = None,
     frame_number: str | None = None,
@@ -40,7 +41,7 @@ def import_frames(
 ) -> TrajectoryStore:
     """Make a store from trajectories that others have simulated or measured.
 
-    Windows that were cut from one trajectory have frames in common. They are kept in one split, since a model would
+    Windows that were cut from one trajectory share successive frames. They are kept in one split, since a model would
     otherwise be tested on frames that it was trained on. Uniform frames do not count. What was found is printed on
     stderr, and the store keeps the group of each window as the coordinate `group`.
 
@@ -59,6 +60,7 @@ def import_frames(
         value_range: The two values that become 0 and 1 [units of the input]. With null all values are kept, except
             that images of integers are divided by the largest value of their type.
         splits: Fractions of the trajectories in train, val and test, which sum to 1.
+        independent: Whether to treat all trajectories as independent, although some of them share successive frames.
         seed: Seed of the random assignment to splits.
         dataset: Path of the HDF5 dataset or name of the .npz array, needed if there are several.
         frame_number: Regular expression whose one group is the frame number or time in the names of images, such as
@@ -91,6 +93,8 @@ def import_frames(
                 f"fields names {len(fields)} ({', '.join(fields)}); name each channel once"
             )
         groups = _groups(source, value_range, str(input))
+        if independent:
+            groups = np.arange(len(groups))
         if source.splits is None:
             names = assign_splits(groups, splits, seed)
         else:
@@ -109,6 +113,7 @@ def import_frames(
                 "fields": list(fields),
                 "value_range": None if value_range is None else list(value_range),
                 "splits": dict(splits) if source.splits is None else "named by the files",
+                "independent": independent,
                 "seed": seed,
             },
             command=command,
@@ -251,7 +256,8 @@ def _findings(output: Path, schema: StoreSchema, groups: np.ndarray, splits: Map
         else:
             kept = "those of each kept together in one split"
         cut = f"were cut from {_trajectories(len(shared))}"
-        found.append(f"{sizes[shared].sum()} windows share frames and {cut}: {kept}")
+        separate = "if they are separate trajectories, say so with --independent true"
+        found.append(f"{sizes[shared].sum()} windows share frames and {cut}: {kept}; {separate}")
     empty = [name for name, share in (splits or {}).items() if share > 0 and not counts[name]]
     if empty:
         stay = "stays" if len(empty) == 1 else "stay"

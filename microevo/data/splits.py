@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Int
@@ -18,7 +19,11 @@ def frame_hashes(trajectory: np.ndarray) -> list[bytes | None]:
 
 
 def connected_groups(hashes: Sequence[Sequence[bytes | None]]) -> Int[np.ndarray, " N"]:
-    """Number the groups of windows that were cut from the same trajectory, from the hashes of their frames."""
+    """Number the groups of windows that were cut from the same trajectory, from the hashes of their frames.
+
+    Windows of one trajectory share successive frames, or the last frame of one is the first frame of another. One
+    frame that is the first of both, or the last, is not enough: the trajectories of a parameter sweep begin alike.
+    """
     parent = list(range(len(hashes)))
 
     def root(i: int) -> int:
@@ -27,13 +32,18 @@ def connected_groups(hashes: Sequence[Sequence[bytes | None]]) -> Int[np.ndarray
             i = parent[i]
         return i
 
-    seen: dict[bytes, int] = {}
+    def connect(i: int, j: int) -> None:
+        low, high = sorted((root(i), root(j)))
+        parent[high] = low
+
+    owner_of_pair: dict[tuple[bytes | None, bytes | None], int] = {}
+    owner_of_last = {frames[-1]: i for i, frames in enumerate(hashes) if frames[-1] is not None}
     for i, frames in enumerate(hashes):
-        for digest in frames:
-            if digest is None:
-                continue
-            low, high = sorted((root(seen.setdefault(digest, i)), root(i)))
-            parent[high] = low
+        for pair in pairwise(frames):
+            if pair != (None, None):
+                connect(owner_of_pair.setdefault(pair, i), i)
+        if frames[0] in owner_of_last:
+            connect(owner_of_last[frames[0]], i)
     return np.unique([root(i) for i in range(len(parent))], return_inverse=True)[1].astype(np.int64)
 
 
@@ -68,5 +78,6 @@ def check_named_splits(groups: Int[np.ndarray, " N"], names: Sequence[str], labe
             raise ValueError(
                 f"{label} has {int((groups == group).sum())} windows that share frames and were cut from 1 "
                 f"trajectory, but its files put them in {' and '.join(sorted(together))}, where a score "
-                "would be too good; import each pair into a store of its own"
+                "would be too good; import each pair into a store of its own, or, if they are separate trajectories, "
+                "say so with --independent true"
             )
