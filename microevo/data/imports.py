@@ -34,6 +34,7 @@ def import_frames(
     independent: bool = False,
     seed: int = 0,
     dataset: str | None = None,
+    axes: str | None = None,
     frame_number: str | None = None,
     process: str = "imported",
     overwrite: bool = False,
@@ -46,10 +47,10 @@ def import_frames(
     stderr, and the store keeps the group of each window as the coordinate `group`.
 
     Args:
-        input: An .npy, .npz, .h5 or .hdf5 file of trajectories (N, T, H, W) or (N, T, C, H, W); a folder of numbered
-            PNG or TIFF frames (one trajectory) or of such folders; or input and target frames in two files X_* and
-            Y_*, given as either file or as their folder. In a folder with X_train, X_val, X_test and their Y_*, the
-            names give the splits.
+        input: A file of NumPy, HDF5, MATLAB or netCDF with trajectories (N, T, H, W) or (N, T, C, H, W), or with one
+            trajectory (T, H, W); a folder of numbered PNG, JPEG or TIFF frames (one trajectory) or of such folders; a
+            TIFF file of many pages; or input and target frames in two files X_* and Y_*, given as either file or as
+            their folder. Files or folders that are called train, val and test give the splits.
         output: Folder of the store. It appears once it is complete.
         fields: Names of the fields, in the order of the channels. Three fields take the channels of colour images.
         frame_interval: Time between frames [t0].
@@ -62,7 +63,11 @@ def import_frames(
         splits: Fractions of the trajectories in train, val and test, which sum to 1.
         independent: Whether to treat all trajectories as independent, although some of them share successive frames.
         seed: Seed of the random assignment to splits.
-        dataset: Path of the HDF5 dataset or name of the .npz array, needed if there are several.
+        dataset: Names of the arrays in a file of several, separated by commas, one for each field; a * takes the arrays
+            of several trajectories, as in '*/data'.
+        axes: Order of the axes of an array: a letter for each of trajectories N, time T, channels C, rows H and columns
+            W, such as TNHW for Moving MNIST or NHWT for neural operators. With null it is NTHW or NTCHW, or what else
+            fits the number of fields, and is printed.
         frame_number: Regular expression whose one group is the frame number or time in the names of images, such as
             't([0-9]+)'; images whose name does not match are left out. With null it is the only number that differs from
             name to name.
@@ -81,8 +86,9 @@ def import_frames(
     _check_output(output, overwrite)
     with open_frames(
         Path(input),
-        channels=len(fields),
+        fields=fields,
         dataset=dataset,
+        axes=axes,
         scale_integers=value_range is None,
         frame_number=frame_number,
     ) as source:
@@ -109,6 +115,7 @@ def import_frames(
             recipe={
                 "input": str(input),
                 "dataset": dataset,
+                "axes": axes,
                 "frame_number": frame_number,
                 "fields": list(fields),
                 "value_range": None if value_range is None else list(value_range),
@@ -124,7 +131,8 @@ def import_frames(
             per_trajectory={"group": groups},
         )
         _write(source, value_range, output, schema, overwrite)
-    for sentence in _findings(output, schema, groups, splits if source.splits is None else None):
+        notes = source.notes
+    for sentence in [*notes, *_findings(output, schema, groups, splits if source.splits is None else None)]:
         print(sentence, file=sys.stderr)
     return TrajectoryStore.open(output)
 

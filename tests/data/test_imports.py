@@ -125,8 +125,8 @@ def test_pairs_named_after_splits_keep_them(
 
 def test_hdf5_dataset_by_name(tmp_path: Path, place: Path, frames: np.ndarray) -> None:
     with h5py.File(tmp_path / "set.h5", "w") as file:
-        file["run/c"], file["run/eta"] = frames, 1 - frames
-    with pytest.raises(ValueError, match=r"run/c .*run/eta .*name one with dataset"):
+        file["run/phi"], file["run/eta"] = frames, 1 - frames
+    with pytest.raises(ValueError, match=r"run/eta .*run/phi .*name one with dataset"):
         import_frames(str(tmp_path / "set.h5"), str(place / "set.zarr"))
     store = import_frames(str(tmp_path / "set.h5"), str(place / "set.zarr"), dataset="/run/eta")
     assert np.array_equal(everything(store)[:, :, 0], 1 - frames)
@@ -275,7 +275,7 @@ BAD_ARRAYS = {
     "nan": (lambda f: damaged(f, np.nan), r"trajectory 3, frame 2 .*not finite"),
     "inf": (lambda f: damaged(f, np.inf), r"trajectory 3, frame 2 .*not finite"),
     "too large": (lambda f: 1e300 * f.astype(np.float64), r"trajectory 0, frame 0 .*not finite in float32"),
-    "rank 3": (lambda f: f[0], r"shape \(6, 12, 10\); reshape it to \(N, T, H, W\)"),
+    "rank 2": (lambda f: f[0, 0], r"shape \(12, 10\); reshape it to \(T, H, W\), \(N, T, H, W\)"),
     "empty": (lambda f: f[:0], r"is empty"),
     "no frames": (lambda f: f[:, :0], r"is empty"),
     "complex": (lambda f: f + 1j, r"complex64; save real numbers"),

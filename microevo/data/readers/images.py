@@ -108,10 +108,10 @@ def _source(
 
 
 def _images(folder: Path) -> list[Path]:
-    files = sorted(folder.iterdir(), key=natural_key)
+    files = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
     return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    folders = sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=natural_key)
+    folders = sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=lambda entry: natural_key(entry.name))
     return [entry for entry in folders if not entry.name.startswith(".")]

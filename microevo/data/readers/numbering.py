@@ -44,9 +44,9 @@ def ordered_frames(paths: Sequence[Path], pattern: str | None) -> list[Path]:
     return [frames[value] for value in sorted(frames)]
 
 
-def natural_key(path: Path) -> str:
+def natural_key(name: str) -> str:
     """A key that sorts names with numbers in them in the order of the numbers."""
-    return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), path.name)
+    return re.sub("[0-9]+", lambda digits: digits[0].zfill(20), name)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

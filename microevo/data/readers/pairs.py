@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from microevo.data.readers.arrays import open_array
-from microevo.data.readers.source import FrameSource
+from microevo.data.readers.arrays import ArrayOptions, open_array
+from microevo.data.readers.source import FrameSource, join_trajectories
 
 SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -29,7 +29,7 @@ def find_pairs(folder: Path) -> list[Path]:
     return [folder / f"X_{name}" for name in sorted(names)]
 
 
-def open_pair(past_path: Path, dataset: str | None, stack: ExitStack) -> FrameSource:
+def open_pair(past_path: Path, options: ArrayOptions, stack: ExitStack) -> FrameSource:
     """Join the input and target frames of the same windows.
 
     Raises:
@@ -43,20 +43,22 @@ def open_pair(past_path: Path, dataset: str | None, stack: ExitStack) -> FrameSo
                 f"{present} is half of a pair of past (X) and future (Y), but {missing} does not exist; put it "
                 "there, or rename the file if it holds complete trajectories"
             )
-    past, future = open_array(past_path, dataset, stack), open_array(future_path, dataset, stack)
+    past, future = open_array(past_path, options, stack), open_array(future_path, options, stack)
     (n, t_past, *image), (n_future, t_future, *image_future) = past.shape, future.shape
     if (n, image) != (n_future, image_future):
         raise ValueError(
             f"{past_path.name} and {future_path.name} should hold the same windows, but they are {n} of C, "
             f"H, W = {tuple(image)} and {n_future} of {tuple(image_future)}; give a matching pair"
         )
-    return FrameSource((n, t_past + t_future, *image), lambda i: np.concatenate([past.read(i), future.read(i)]))
+    return FrameSource(
+        (n, t_past + t_future, *image), lambda i: np.concatenate([past.read(i), future.read(i)]), notes=past.notes
+    )
 
 
-def open_pairs(paths: Sequence[Path], dataset: str | None, stack: ExitStack) -> FrameSource:
+def open_pairs(paths: Sequence[Path], options: ArrayOptions, stack: ExitStack) -> FrameSource:
     """Open one pair, or the pairs of the training, validation and test set, whose names give the splits."""
     if len(paths) == 1:
-        return open_pair(paths[0], dataset, stack)
+        return open_pair(paths[0], options, stack)
     by_split: dict[str, Path] = {}
     families = set()
     for path in paths:
@@ -70,13 +72,12 @@ def open_pairs(paths: Sequence[Path], dataset: str | None, stack: ExitStack) -> 
             "the train, val and test of one set; give one of the files"
         )
     order = [split for split in ("train", "val", "test") if split in by_split]
-    sources = [open_pair(by_split[split], dataset, stack) for split in order]
+    sources = [open_pair(by_split[split], options, stack) for split in order]
     for split, source in zip(order, sources, strict=True):
         if source.shape[1:] != sources[0].shape[1:]:
             raise ValueError(
                 f"{by_split[order[0]].name} and {by_split[split].name} with their futures have different T, "
                 f"C, H, W ({sources[0].shape[1:]} and {source.shape[1:]}); import them separately"
             )
-    places = [(source, i) for source in sources for i in range(source.shape[0])]
     names = [split for split, source in zip(order, sources, strict=True) for _ in range(source.shape[0])]
-    return FrameSource((len(places), *sources[0].shape[1:]), lambda i: places[i][0].read(places[i][1]), tuple(names))
+    return join_trajectories(sources, tuple(names))
