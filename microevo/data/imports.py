@@ -3,7 +3,6 @@
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from microevo.data.readers import FrameSource, open_frames
 from microevo.data.schema import SPLITS, StoreSchema
+from microevo.data.scratch import scratch_folder
 from microevo.data.splits import assign_splits, check_named_splits, connected_groups, frame_hashes
 from microevo.data.store import TrajectoryStore
 from microevo.processes import Field
@@ -228,12 +228,12 @@ def _write(
     """Write a store beside `output`, and rename it once it is complete."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as folder:
-            store = TrajectoryStore.create(Path(folder) / output.name, schema)
+        with scratch_folder(output) as folder:
+            store = TrajectoryStore.create(folder / output.name, schema)
             for i in tqdm(range(len(store)), desc=f"writing {output}", unit="trajectory", delay=1.0):
                 store.write(i, _standard(source.read(i), value_range))
             store.finish()
-            replaced = Path(folder) / "replaced"
+            replaced = folder / "replaced"
             try:
                 if overwrite and output.exists():
                     output.rename(replaced)

@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import shutil
-import tempfile
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ import zarr.codecs
 from jaxtyping import Float
 
 from microevo.data.schema import SCHEMA_VERSION, SPLITS, StoreSchema
+from microevo.data.scratch import scratch_folder
 
 # What zarr's codecs raise for a chunk that is cut off or overwritten.
 DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error)
@@ -104,19 +104,16 @@ class TrajectoryStore:
                 f"{path} needs {schema.bytes / 1e9:.2f} GB but {path.parent} has {free / 1e9:.2f} GB left; ask for fewer "
                 "trajectories or frames, or choose another path"
             )
-        # A unique name: jobs that start on several computers at the same moment may have the same process id.
-        scratch = Path(tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent))
-        try:
+        with scratch_folder(path) as scratch:
             schema.write(scratch / "new")
-            if overwrite and path.exists():
-                path.rename(scratch / "old")
-            (scratch / "new").rename(path)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            raise FileExistsError(f"{path} has just been made by another process; give the command again") from None
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            try:
+                if overwrite and path.exists():
+                    path.rename(scratch / "old")
+                (scratch / "new").rename(path)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                raise FileExistsError(f"{path} has just been made by another process; give the command again") from None
         return cls.open(path, unfinished=True)
 
     # ------------------------------------------------------------------ writing
