@@ -156,23 +156,16 @@ class Paper:
             f"--{name}={value if isinstance(value, str | Path) else json.dumps(value)}"
             for name, value in settings.items()
         ]
-        path, cut = run / "checkpoints" / "last.ckpt", ""
-        try:
-            self._command(words, seconds)
-        except PartError as error:  # weights that were saved until then are worth testing
-            if not path.exists():
-                raise
-            cut = str(error)
-        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        self._command(words, seconds)
+        checkpoint = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", mmap=True, weights_only=True)
         trained = checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]
         steps = checkpoint["global_step"]
         return {
             "steps": steps,
             "epochs": checkpoint["epoch"],
             "trained_seconds": trained,
-            **choice,
             "windows_per_second": steps * choice["batch"] / trained,
-            **({"why": cut} if cut else {}),
+            **choice,
         }
 
     def benchmark(self, process: str, size: str, seconds: float) -> Mapping[str, Any]:
@@ -199,7 +192,6 @@ class Paper:
             json.dumps(checkpoints),
         ]
         words += ["--fields", json.dumps(there.fields[:1]), "--output", str(output), "--reference_solver", "false"]
-        words += ["--leads", json.dumps([1, 10, scale.horizon])]
         words += ["--repeats", str(0 if size else scale.repeats), "--batch_size", "8" if not size else "1"]
         if torch.cuda.is_available():
             words += ["--processes", str(max(1, min(8, self.cores // 2)))]  # physical quantities are measured on cores

@@ -1,6 +1,6 @@
 """Who forecasts best, for how long it stays physical, and what it costs."""
 
-from microevo.benchmark.competitors import Competitor, ExternalForecasts, Model, ReferenceSolver, load
+from microevo.benchmark.competitors import Competitor, ExternalForecasts, Model, ReferenceSolver
 from microevo.benchmark.evaluation import Evaluation, Scores
 from microevo.benchmark.protocol import Protocol
 from microevo.benchmark.run import run
@@ -13,6 +13,5 @@ __all__ = [
     "Protocol",
     "ReferenceSolver",
     "Scores",
-    "load",
     "run",
 ]

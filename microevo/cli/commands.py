@@ -1,6 +1,7 @@
 """simulate, import, compare and benchmark: one function each."""
 
 import argparse
+import importlib
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +11,12 @@ import numpy as np
 import torch
 
 from microevo import plot
-from microevo.cli.checkpoint import refuse_other_files
 from microevo.cli.main import COMMANDS
 from microevo.cli.parser import ConfigFile, Parser
 from microevo.data import TrajectoryStore, generate, import_frames
 from microevo.data.generate import ALL
 from microevo.data.sampling import RENAMED
+from microevo.models.checkpoint import read_checkpoint
 
 
 def simulate(args: Sequence[str]) -> None:
@@ -46,10 +47,15 @@ def benchmark(args: Sequence[str]) -> None:
     from microevo.benchmark import run  # imports wandb's and Lightning's halves that the others do not need
 
     settings = _parse("benchmark", run, args)
+    for module in settings.pop("modules"):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"there is no module {error.name}, given in --modules; is it on PYTHONPATH?") from None
     _refuse_absent_device(settings["device"])
     for paths in {} if settings["render_only"] else settings["checkpoints"].values():
         for path in [paths] if isinstance(paths, str) else paths:
-            refuse_other_files(Path(path))
+            read_checkpoint(path)
     run(**settings, command=_command("benchmark", args))
 
 
@@ -77,6 +83,14 @@ def parser(name: str, function: Callable[..., Any]) -> Parser:
     for earlier, option in RENAMED.items() if function is generate else ():  # recipes of earlier versions have them
         hint = get_type_hints(generate)[option]
         made.add_argument(f"--{earlier}", type=hint | None, default=None, help=argparse.SUPPRESS)
+    if name == "benchmark":
+        made.add_argument(
+            "--modules",
+            type=list[str],
+            default=[],
+            help="Modules with models of your own, imported before the checkpoints are read: a checkpoint never decides what is "
+            "imported.",
+        )
     made.add_argument(
         "--overwrite",
         action="store_true",

@@ -13,19 +13,20 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from microevo.callbacks import ForecastWriter, LeadTable, SaveLast, SaveRun, SeedSteps
-from microevo.cli.checkpoint import refuse_other_files
+from microevo.callbacks.checkpoints import best_saver, find_checkpoint, has_checkpoints, is_own
 from microevo.cli.errors import UsageError
 from microevo.cli.loggers import settle_loggers
 from microevo.cli.main import COMMANDS
 from microevo.cli.parser import ConfigFile, Parser
 from microevo.cli.progress import Progress
+from microevo.cli.run_folder import claim, locked, remove_if_empty, requeued_run, wandb_id
 from microevo.data import TrajectoryDataModule
 from microevo.metrics import import_metrics
 from microevo.models import Forecaster
+from microevo.models.checkpoint import read_checkpoint
 
 RUN_DIR = "MICROEVO_RUN_DIR"  # tells the processes that a run starts where the first one writes
 LINKED = {"n_past": "n_past", "horizon": "horizon", "channels": "fields"}  # of the model: of the data
@@ -43,9 +44,11 @@ class TrainingCLI(LightningCLI):
         torch.set_flush_denormal(True)
         torch.set_float32_matmul_precision("high")
         self.command = args[0]
-        self.claimed: Path | None = None
+        self.ckpt_path: str | None = None
         started_by_another = RUN_DIR in os.environ
-        try:
+        with contextlib.ExitStack() as self.locks:
+            if not started_by_another:
+                self.locks.callback(os.environ.pop, RUN_DIR, None)
             super().__init__(
                 model_class=Forecaster,
                 datamodule_class=TrajectoryDataModule,
@@ -68,12 +71,6 @@ class TrainingCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 args=list(args),
             )
-        finally:
-            if not started_by_another:
-                os.environ.pop(RUN_DIR, None)
-            if self.claimed is not None:
-                with contextlib.suppress(OSError):
-                    self.claimed.rmdir()  # a name is not taken by a run that failed before it wrote anything
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The command, and the arguments of the trainer's method that are not options or are options of ours."""
@@ -149,7 +146,7 @@ class TrainingCLI(LightningCLI):
         self.checkpoint = self._find_checkpoint()
         init_from = config.model.init_args.get("init_from")
         if init_from and self.subcommand == "fit" and self.checkpoint is None:
-            refuse_other_files(Path(init_from))
+            read_checkpoint(init_from)
 
     def instantiate_classes(self) -> None:
         """Build everything with the run's folder in place, but keep in `config` what was asked for."""
@@ -158,7 +155,9 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.save_config_kwargs = {"asked": asked[self.subcommand]}
         config.trainer.default_root_dir = str(self.run_dir)
-        config.trainer.logger = settle_loggers(config.trainer.logger, self.run_dir)
+        resumed = self.command == "fit" and self.checkpoint is not None
+        known_as = wandb_id(self.run_dir) if resumed else None
+        config.trainer.logger = settle_loggers(config.trainer.logger, self.run_dir, known_as)
         for callback in config.trainer.callbacks or []:
             if "ModelCheckpoint" in callback.class_path and callback.init_args.get("dirpath") is None:
                 callback.init_args.dirpath = str(self.run_dir / "checkpoints")
@@ -214,16 +213,16 @@ class TrainingCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where the weights are and what to do with them."""
-        saver, last = self.trainer.checkpoint_callback, self.run_dir / "checkpoints" / "last.ckpt"
         if not self.trainer.is_global_zero or self.config[self.subcommand].trainer.fast_dev_run:
             return
-        if isinstance(saver, ModelCheckpoint) and saver.best_model_path and saver.best_model_score is not None:
+        saver = best_saver(self.trainer)
+        if saver is not None and saver.best_model_path and saver.best_model_score is not None:
             path = os.path.relpath(saver.best_model_path)
             print(f"best checkpoint ({saver.monitor} {float(saver.best_model_score):.3e}): {path}")
-        elif last.is_file():
+        elif last := find_checkpoint(self.run_dir, "last"):
             path = os.path.relpath(last)
             why = "the run ended before a validation could tell the best"
-            if not isinstance(saver, ModelCheckpoint):
+            if saver is None:
                 why = "no ModelCheckpoint is configured that would keep the best one"
             print(f"last checkpoint: {path} ({why})")
         else:
@@ -234,21 +233,38 @@ class TrainingCLI(LightningCLI):
     def _find_run_dir(self, config: Namespace) -> Path:
         if os.environ.get(RUN_DIR):
             return Path(os.environ[RUN_DIR])
-        checkpoint = self.ckpt_path
-        if config.run_dir is not None:
-            run_dir = Path(config.run_dir)
-            if self.subcommand == "fit" and checkpoint is None and (run_dir / "checkpoints").exists():
-                raise FileExistsError(
-                    f"{run_dir} holds the checkpoints of a run; go on with it (--ckpt_path last) or choose another --run_dir"
-                )
-        elif checkpoint in ("last", "best"):
-            run_dir = self._home()
-        elif checkpoint and Path(checkpoint).parent.name == "checkpoints":
-            run_dir = Path(checkpoint).parent.parent
+        asked = self.ckpt_path
+        home = self._home() if config.run_dir is None else Path(config.run_dir)
+        requeued = requeued_run(home) if self.command == "fit" and asked is None else None
+        if requeued is not None:
+            print(f"SLURM requeued this job: the training in {requeued} goes on")
+            run_dir, self.ckpt_path = requeued, "last"
+        elif config.run_dir is not None or asked in ("last", "best"):
+            run_dir = home
+        elif asked and Path(asked).parent.name == "checkpoints":
+            run_dir = Path(asked).parent.parent
         else:
-            run_dir = self.claimed = _claim(self._home())
+            run_dir = claim(home)
+            self.locks.callback(remove_if_empty, run_dir)
+        if self.command == "fit":
+            self.locks.enter_context(locked(run_dir))
+            self._check_not_mixed(run_dir)
         os.environ[RUN_DIR] = str(run_dir)
         return run_dir
+
+    def _check_not_mixed(self, run_dir: Path) -> None:
+        """Check that a training is not to write its checkpoints among those of another one.
+
+        Raises:
+            FileExistsError: It is.
+        """
+        asked = self.ckpt_path
+        if asked in ("last", "best") or not has_checkpoints(run_dir):
+            return
+        if asked is None or not is_own(run_dir, Path(asked)):
+            raise FileExistsError(
+                f"{run_dir} holds the checkpoints of a run; resume it (--ckpt_path last) or choose another --run_dir"
+            )
 
     def _home(self) -> Path:
         """The folder of a config's first run; a config that a run has saved belongs to that run."""
@@ -268,11 +284,12 @@ class TrainingCLI(LightningCLI):
             raise ValueError(f"checkpoints are read from disk, but --ckpt_path is {asked}; download it first")
         path = Path(asked)
         if asked in ("last", "best"):
-            path = self.run_dir / "checkpoints" / f"{asked}.ckpt"
-            if not path.exists() and self.subcommand == "fit" and asked == "last":
-                print(f"{path} is not there yet: the training starts from the beginning")
+            found = find_checkpoint(self.run_dir, "last" if asked == "last" else "best")
+            if found is None and self.command == "fit" and asked == "last":
+                print(f"{self.run_dir} holds no checkpoint yet: the training starts from the beginning")
                 return None
-        refuse_other_files(path)
+            path = found or self.run_dir / "checkpoints" / f"{asked}.ckpt"
+        read_checkpoint(path)
         return str(path)
 
 
@@ -319,17 +336,3 @@ def _default(class_path: str, name: str) -> Any:
         if parameter is not None:
             return parameter.default
     return None
-
-
-def _claim(path: Path) -> Path:
-    """Make a new folder, with a number if the name is taken; safe between sweep agents that start at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        try:
-            candidate.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return candidate

@@ -3,6 +3,7 @@
 from microevo.models.convlstm import ConvLSTM, ConvLSTMNet
 from microevo.models.fcn import FCN, SimVPNet, rollout
 from microevo.models.forecaster import Forecaster
+from microevo.models.load import load_model
 from microevo.models.local_net import LocalNet, StepNet
 from microevo.models.persistence import Persistence
 from microevo.models.predrnn import PredRNN, PredRNNNet
@@ -20,5 +21,6 @@ __all__ = [
     "RecurrentForecaster",
     "SimVPNet",
     "StepNet",
+    "load_model",
     "rollout",
 ]

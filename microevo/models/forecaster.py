@@ -4,12 +4,11 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -18,8 +17,8 @@ from torch.nn import ModuleList
 
 from microevo.metrics import LeadMetric, applicable, registered, squared_error, ssim
 from microevo.metrics.lead import of_mean
-from microevo.models.compatibility import check_same_model, plain
-from microevo.models.loss_check import LossCheck
+from microevo.models.checkpoint import check_same_model, plain, read_checkpoint
+from microevo.models.finite import FiniteGuard
 from microevo.models.schedule import TimedOneCycle
 
 TEST_LEADS = (1, 10, 50, 90, 190)
@@ -97,7 +96,6 @@ class Forecaster(LightningModule, ABC):
         self._scored: tuple[tuple[int, ...], list[LeadMetric]] | None = None  # shape of frames, and their metrics
         self.trained_seed: int | None = None  # seed of the run in which the weights were trained
         self.trained_frames: int | None = None  # of the future of a training window, all by default; see `Unrolling`
-        self._last_loss: LossCheck | None = None
         self._squared_error: Tensor | None = None  # left by `objective` for `training_step` to log
 
     @abstractmethod
@@ -127,14 +125,15 @@ class Forecaster(LightningModule, ABC):
 
     # Training
 
+    def configure_callbacks(self) -> list[Callback]:
+        """The guard against numbers that are not finite, for every training."""
+        return [FiniteGuard()]
+
     def on_fit_start(self) -> None:
         """Load the weights of `init_from`, unless a run is resumed, which has weights of its own."""
-        self._last_loss = None  # of an earlier run
         if self.init_from is None or self.trainer.ckpt_path is not None:
             return
-        if not Path(self.init_from).is_file():
-            raise FileNotFoundError(f"init_from = {self.init_from} is not a file; give a checkpoint to start from.")
-        checkpoint = torch.load(self.init_from, map_location="cpu", weights_only=True)
+        checkpoint = read_checkpoint(self.init_from)
         check_same_model(self, checkpoint)
         self.load_state_dict(checkpoint["state_dict"])
 
@@ -147,7 +146,7 @@ class Forecaster(LightningModule, ABC):
         if self.schedule == "constant":
             return optimizer
         cycle: torch.optim.lr_scheduler.OneCycleLR
-        if not self.timed:
+        if self._timer is None:
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
         else:
             cycle = TimedOneCycle(optimizer, self.lr, self.progress)
@@ -161,11 +160,6 @@ class Forecaster(LightningModule, ABC):
         elapsed, remaining = timer.time_elapsed(), timer.time_remaining() or 0.0
         # The same on all processes: their weights must stay equal.
         return self.trainer.strategy.broadcast(min(1.0, elapsed / max(elapsed + remaining, 1e-9)))
-
-    @property
-    def timed(self) -> bool:
-        """Whether nothing but `trainer.max_time` ends the run."""
-        return self._timer is not None
 
     @property
     def _timer(self) -> Timer | None:
@@ -186,35 +180,17 @@ class Forecaster(LightningModule, ABC):
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch of windows."""
-        self._refuse_nonfinite_loss()
         self._check_windows(batch)
         loss = self.loss(batch.past, batch.future[:, : self.trained_frames])
         self.log("train/loss", loss, batch_size=len(batch.past))
         if self._squared_error is not None:
             self.log("train/mse", self._squared_error, batch_size=len(batch.past))
-        # A loss that is not finite on one process spoils the weights of all: they must stop together.
-        finite = self.all_gather(loss.detach().isfinite())
-        assert isinstance(finite, Tensor)
-        self._last_loss = LossCheck.start(self.trainer.global_step, batch.trajectory, finite.flatten())
         return loss
-
-    def on_train_epoch_end(self) -> None:
-        """Stop before the epoch's checkpoint if the last loss was not finite."""
-        self._refuse_nonfinite_loss()
-
-    def on_train_end(self) -> None:
-        """Stop if the very last loss was not finite."""
-        self._refuse_nonfinite_loss()
-
-    def _refuse_nonfinite_loss(self) -> None:
-        if self._last_loss is not None:
-            self._last_loss.finish(self.global_rank)
 
     # Validation, test, prediction
 
     def on_validation_epoch_start(self) -> None:
-        """Start counting anew, and stop if the last training loss was not finite."""
-        self._refuse_nonfinite_loss()
+        """Start counting anew."""
         self._reset_metrics()
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
@@ -318,8 +294,7 @@ class Forecaster(LightningModule, ABC):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what it takes to rebuild the model; refuse to save weights spoilt by the last loss."""
-        self._refuse_nonfinite_loss()
+        """Add what it takes to rebuild the model."""
         checkpoint["microevo_model"] = type(self).__name__
         seed = os.environ.get("PL_GLOBAL_SEED")  # where Lightning's seed_everything leaves it
         checkpoint["microevo_seed"] = int(seed) if seed else None

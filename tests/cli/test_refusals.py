@@ -90,8 +90,8 @@ def test_a_file_that_is_no_checkpoint_of_ours_is_refused(cli, trained):
     torch.save(torch.load(best, weights_only=True) | {"hyper_parameters": {"path": Path("x")}}, "pickled.ckpt")
     for name, words in {
         "nope.ckpt": ["no checkpoint at nope.ckpt"],
-        "text.ckpt": ["text.ckpt is no checkpoint"],
-        "cut.ckpt": ["cut.ckpt is no checkpoint, or only the first part of one"],
+        "text.ckpt": ["text.ckpt is not a checkpoint"],
+        "cut.ckpt": ["cut.ckpt is not a checkpoint, or only the first part of one"],
         "weights.ckpt": ["weights.ckpt holds no microevo model"],
         "pickled.ckpt": ["pickled.ckpt holds Python objects", "run code"],
         "https://example.org/a.ckpt": ["read from disk", "https://example.org/a.ckpt"],

@@ -2,7 +2,7 @@
 
 from microevo.benchmark.competitors.base import BASELINE, REFERENCE, TRUTH, Competitor, Forecast, Truth
 from microevo.benchmark.competitors.external import ExternalForecasts
-from microevo.benchmark.competitors.model import Model, load, persistence
+from microevo.benchmark.competitors.model import Model, persistence
 from microevo.benchmark.competitors.reference_solver import ReferenceSolver
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "Model",
     "ReferenceSolver",
     "Truth",
-    "load",
     "persistence",
 ]

@@ -7,13 +7,12 @@ from typing import Literal
 import torch
 from einops import repeat
 from jaxtyping import Float
-from lightning import LightningModule
 from torch import Tensor
 
 from microevo.benchmark.competitors.base import BASELINE, Competitor, Forecast
 from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
-from microevo.models import Forecaster, Persistence
+from microevo.models import Forecaster, Persistence, load_model
 from microevo.provenance import fingerprint
 
 
@@ -30,7 +29,7 @@ class Model(Competitor):
         if isinstance(forecaster, Forecaster):
             self.forecaster, self._checkpoint = forecaster, None
         else:
-            self.forecaster, self._checkpoint = load(forecaster), Path(forecaster)
+            self.forecaster, self._checkpoint = load_model(forecaster), Path(forecaster)
         super().__init__(name, self.forecaster.trained_seed if seed is None else seed)
 
     def fingerprint(self, protocol: str) -> str:
@@ -102,20 +101,3 @@ def pad_input(
 def persistence(fields: int) -> Model:
     """The baseline of every table, which repeats the last input frame."""
     return Model(BASELINE, Persistence(n_past=1, channels=fields))
-
-
-def load(checkpoint: str | Path) -> Forecaster:
-    """Load the model of a checkpoint.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The checkpoint does not hold a microevo model.
-    """
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(
-            f"there is no checkpoint at {checkpoint}; train the model first, or correct `checkpoints`"
-        )
-    forecaster = LightningModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    if not isinstance(forecaster, Forecaster):
-        raise ValueError(f"{checkpoint} holds a {type(forecaster).__name__}, which is not a microevo model")
-    return forecaster

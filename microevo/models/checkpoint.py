@@ -1,11 +1,39 @@
-"""Whether the weights of a checkpoint fit a model, and which types its settings may have."""
+"""Checkpoints: whether a file is a whole and safe one, whether its weights fit a model, and which types it may hold."""
 
+import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningModule
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without unpickling, so that none can run code.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is something else, or only a part, or holds objects that would have to be unpickled.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}; give a file that `fit` wrote")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a checkpoint, or only the first part of one; give a file that `fit` wrote")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} holds Python objects that only unpickling could read, which can run code; give a file that `fit` wrote"
+        ) from None
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not a checkpoint, or a damaged one; give a file that `fit` wrote") from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+        raise ValueError(f"{path} holds no microevo model, at most the weights of one; give a file that `fit` wrote")
+    return checkpoint
 
 
 def check_same_model(model: LightningModule, checkpoint: Mapping[str, Any]) -> None:
