@@ -380,7 +380,7 @@ def test_a_benchmark_compares_the_models_that_it_names(config, train, store_of, 
     folder = Path(asked["output"])
     assert {"report.html", "report.md", "summary.csv", "cost.csv", "table"} <= {path.name for path in folder.iterdir()}
     summary = pd.read_csv(folder / "summary.csv")
-    assert {*asked["checkpoints"], "Persistence"} <= set(summary.model)
+    assert {*asked["checkpoints"], "Persistence"} <= set(summary.competitor)
     assert set(summary.protocol) == set(protocols)
     assert all(name in (folder / "report.md").read_text() for name in asked["checkpoints"])
 
@@ -393,16 +393,16 @@ def test_a_benchmark_compares_the_models_that_it_names(config, train, store_of, 
     assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before
 
 
-def test_a_benchmark_without_models_is_the_floor_and_the_ceiling(small_store, tmp_path, monkeypatch):
+def test_a_benchmark_without_models_has_baseline_and_reference(small_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     protocols = json.dumps({"4->6": {"store": str(small_store), "n_past": 4, "horizon": 6}})
-    args = [f"--protocols={protocols}", "--output=floor", "--leads=[1,6]", "--repeats=1", "--device=cpu"]
+    args = [f"--protocols={protocols}", "--output=out", "--leads=[1,6]", "--repeats=1", "--device=cpu"]
     main(["benchmark", *args])
-    summary = pd.read_csv("floor/summary.csv")
-    assert set(summary[summary.metric == "rmse"].model) == {"Persistence", "Reference solver"}
-    assert set(summary[summary.metric == "particle_count"].model) == {"Truth", "Persistence", "Reference solver"}
+    summary = pd.read_csv("out/summary.csv")
+    assert set(summary[summary.name == "rmse"].competitor) == {"Persistence", "Reference solver"}
+    assert set(summary[summary.name == "particle_count"].competitor) == {"Truth", "Persistence", "Reference solver"}
 
-    made = {path: path.read_bytes() for path in Path("floor").rglob("*") if path.suffix in (".parquet", ".html")}
+    made = {path: path.read_bytes() for path in Path("out").rglob("*") if path.suffix in (".parquet", ".html")}
     main(["benchmark", *args])  # all is there already
     main(["benchmark", *args, "--render_only=true"])
     assert {path: path.read_bytes() for path in made} == made
@@ -416,5 +416,8 @@ def test_windows_that_were_cut_from_one_simulation_count_once(tmp_path, monkeypa
     protocols = json.dumps({"4->6": {"store": "cut.zarr", "n_past": 4, "horizon": 6}})
     main(["benchmark", f"--protocols={protocols}", "--output=cut", "--leads=[1,6]", "--repeats=1", "--device=cpu"])
     assert set(pd.read_csv("cut/summary.csv").trajectories) == {2}
-    assert "6 forecasts from 2 trajectories of `cut.zarr`" in Path("cut/report.md").read_text()
+    assert (
+        "6 forecasts of 6 trajectories, split test, cut from 2 simulations of `cut.zarr`"
+        in Path("cut/report.md").read_text()
+    )
     assert "6 forecasts of 6 trajectories, split test, cut from 2 simulations" in Path("cut/report.html").read_text()

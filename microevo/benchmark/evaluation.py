@@ -15,19 +15,16 @@ from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from microevo.benchmark.competitors import REFERENCE, Competitor, Forecast, ReferenceSolver, Truth
-from microevo.benchmark.long_table import Block, LongTable
+from microevo.benchmark.long_table import FINITE, Block, Key, LongTable
 from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
-from microevo.metrics import Comparison, Quantity, compare, correlation_time, measure
+from microevo.metrics import Comparison, CorrelationTime, Quantity, compare, measure, registered
 from microevo.plot import spread_leads
 from microevo.provenance import atomic
 
-PART = 16  # windows in one file of the long table, whatever the batch size: a benchmark may go on with another one
-WHOLE = 0  # the lead of a number that belongs to the whole forecast
-CORRELATIONS = (0.8, 0.9)  # under which a forecast has lost the pattern
-SUMMED = ("letap_microevoeval", "leapsr_microevoeval")  # published as the root of a sum over leads and forecasts
-SHOWN = 3  # windows of each protocol whose frames are kept, to be looked at
-SHOWN_LEADS = 24  # at most, evenly spread
+PART = 16  # windows in one file of the long table, whatever the batch size: a benchmark may resume with another one
+GALLERY = 3  # windows of each protocol whose frames are kept
+GALLERY_LEADS = 24  # at most, evenly spread
 
 PixelMetric = Callable[[Tensor, Tensor], Tensor]
 
@@ -38,11 +35,9 @@ class Scores:
 
     Args:
         pixel: Functions `(prediction, target) -> (B, T)` of frames `B T C H W`, by the name they have in the table.
-        physics: Physical quantities of the first field, for the trajectories of a batch. The table holds the values of a
-            `Quantity` under its name, for the truth and for the forecasts, and the distances under `<name> error`.
-        curve_leads: Leads at which curves are kept, under `<name>[bin]`.
-
-    What belongs to a whole forecast, a growth exponent or the time for which the correlation lasts, has the lead 0.
+        physics: Physical quantities of the first field, for the trajectories of a batch: their values for the truth and for
+            the forecasts, and the distances between these.
+        curve_leads: Lead times at which distributions and spectra are kept.
     """
 
     pixel: Mapping[str, PixelMetric]
@@ -61,8 +56,8 @@ class Scores:
         times: Float[np.ndarray, "B T"],
         trajectories: Sequence[int],
         truth: bool = False,
-    ) -> dict[str, Block]:
-        """Each score by window and lead; a frame that is not finite scores NaN in all of them but `finite`.
+    ) -> dict[Key, Block]:
+        """Compute each score by window and lead time; a frame that is not finite scores NaN in all of them but `finite`.
 
         Args:
             prediction: Forecast.
@@ -74,7 +69,7 @@ class Scores:
         """
         finite = prediction.isfinite().flatten(2).all(2)
         leads = np.arange(1, prediction.shape[1] + 1)
-        blocks = {"finite": Block(finite.numpy().astype(np.float32), leads)}
+        blocks = {FINITE: Block(finite.numpy().astype(np.float32), leads)}
         physics = self.quantities(trajectories)
         statistics = [quantity for quantity in physics if isinstance(quantity, Quantity)]
         comparisons = [quantity for quantity in physics if isinstance(quantity, Comparison)]
@@ -83,33 +78,34 @@ class Scores:
             name, values = quantity.name, measured[quantity.name]
             if quantity.fit is not None and values.ndim == 2:
                 fits = [float(quantity.fit.function(value[None], t)[0]) for value, t in zip(values, times, strict=True)]
-                blocks[quantity.fit.name] = Block(np.array(fits)[:, None], np.array([WHOLE]))
+                blocks[Key("fit", quantity.fit.name)] = Block(np.array(fits)[:, None])
             if values.ndim == 2:
-                blocks[name] = Block(values, leads)
+                blocks[Key("quantity", name)] = Block(values, leads)
                 continue
             kept = np.array([lead for lead in self.curve_leads if lead <= len(leads)], dtype=int)
             for k in range(values.shape[2]):
-                blocks[f"{name}[{k}]"] = Block(values[:, kept - 1, k], kept)
+                blocks[Key("quantity", name, k)] = Block(values[:, kept - 1, k], kept)
         if truth:
             return blocks
-        # Frames that are not finite are put aside, for they would spoil batched transforms of the others.
+        # Frames that are not finite are replaced: in batched transforms they would make the others NaN.
         safe = torch.where(finite[:, :, None, None, None], prediction, target)
         for name, metric in self.pixel.items():
-            blocks[name] = Block(np.where(finite.numpy(), metric(safe, target).numpy(), np.nan), leads)
-        for name in (name for name in SUMMED if name in blocks):
-            blocks[f"{name}_squares"] = Block((blocks[name].values ** 2).sum(axis=1, keepdims=True), np.array([WHOLE]))
-        if "correlation" in blocks:
-            for threshold in CORRELATIONS:
-                time = correlation_time(torch.from_numpy(blocks["correlation"].values), threshold)
-                blocks[f"correlation_time_{threshold}"] = Block(time.lead.numpy()[:, None], np.array([WHOLE]))
-                share = time.censored.float().numpy()[:, None]
-                blocks[f"correlation_time_{threshold}_censored"] = Block(share, np.array([WHOLE]))
+            values = np.where(finite.numpy(), metric(safe, target).numpy(), np.nan)
+            blocks[Key("metric", name)] = Block(values, leads)
+        for one in registered(conventions=True):
+            if one.of == "leads" and one.source in self.pixel:
+                found = one.function(blocks[Key("metric", one.source)].values)
+                if isinstance(found, CorrelationTime):
+                    block = Block(found.lead.numpy()[:, None], None, found.censored.numpy()[:, None])
+                else:
+                    block = Block(found[:, None])
+                blocks[Key("metric", one.name)] = block
         of_truth = measure(statistics, target, past)
         for quantity in statistics:
             error = quantity.distance(measured[quantity.name], of_truth[quantity.name])
-            blocks[f"{quantity.name} error"] = Block(error, leads)
+            blocks[Key("quantity_error", quantity.name)] = Block(error, leads)
         for name, errors in compare(comparisons, prediction, target, past).items():
-            blocks[f"{name} error"] = Block(errors.numpy(), leads)
+            blocks[Key("quantity_error", name)] = Block(errors.numpy(), leads)
         return blocks
 
 
@@ -195,16 +191,16 @@ class Evaluation:
         tasks = []
         for name, number in self.check():
             windows, competitor = self.windows(name), self.competitors[number]
-            about = {
+            settings = {
                 "protocol": {"name": name, "digest": self.protocols[name].digest(windows)},
-                "model": competitor.name,
+                "competitor": competitor.name,
                 "seed": competitor.seed,
                 "fingerprint": competitor.fingerprint(name),
                 "scores": self._score_names(name),
                 "git": self.git,
                 "data": {"store": str(windows.store.path), "fingerprint": windows.store.fingerprint},
             }
-            self.table.begin(name, competitor.label, about)
+            self.table.begin(name, competitor.label, settings)
             parts = range(-(-len(windows) // PART))
             tasks += [Task(name, number, i) for i in parts if not self.table.part(name, competitor.label, i).exists()]
         return tasks
@@ -223,8 +219,8 @@ class Evaluation:
         protocol, windows = self.protocols[task.protocol], self.windows(task.protocol)
         competitor, forecast_of = self.competitors[task.competitor], self._forecast(task, device)
         numbers, store = self._numbers(task), windows.store
-        blocks: list[dict[str, Block]] = []
-        shown: list[np.ndarray] = []
+        blocks: list[dict[Key, Block]] = []
+        kept: list[np.ndarray] = []
         for first in range(0, len(numbers), self.batch_size):
             batch = Window(*default_collate([windows[i] for i in numbers[first : first + self.batch_size]]))
             with torch.no_grad():
@@ -239,17 +235,17 @@ class Evaluation:
             score = self.scores[task.protocol]
             trajectories = batch.trajectory.tolist()
             blocks.append(score(forecast, batch.future, batch.past, times, trajectories, isinstance(competitor, Truth)))
-            shown.append(forecast[: max(0, SHOWN - sum(len(frames) for frames in shown))].numpy())
+            kept.append(forecast[: max(0, GALLERY - sum(len(frames) for frames in kept))].numpy())
         if task.part == 0:
-            self._keep(task, np.concatenate(shown))
+            self._keep(task, np.concatenate(kept))
         chosen = [windows.windows[i] for i in numbers]
         self.table.write(
             self.table.part(task.protocol, competitor.label, task.part),
-            {name: Block.join([block[name] for block in blocks]) for name in blocks[0]},
+            {key: Block.join([batch[key] for batch in blocks]) for key in blocks[0]},
             trajectories=[trajectory for trajectory, _ in chosen],
             starts=[start for _, start in chosen],
             process=windows.store.attributes["process"],
-            model=competitor.name,
+            competitor=competitor.name,
             seed=competitor.seed,
             protocol=task.protocol,
             git=self.git,
@@ -257,9 +253,9 @@ class Evaluation:
         )
         return task
 
-    def shown_leads(self, protocol: str) -> list[int]:
-        """The leads whose frames are kept."""
-        return spread_leads(self.protocols[protocol].horizon, SHOWN_LEADS - 1)
+    def gallery_leads(self, protocol: str) -> list[int]:
+        """The lead times whose frames are kept."""
+        return spread_leads(self.protocols[protocol].horizon, GALLERY_LEADS - 1)
 
     # --------------------------------------------------------------- internals
 
@@ -281,7 +277,7 @@ class Evaluation:
     def _keep(self, task: Task, frames: Float[np.ndarray, "n T C H W"]) -> None:
         path = self.table.frames_path(task.protocol, self.competitors[task.competitor].label)
         with atomic(path) as temporary, temporary.open("wb") as file:
-            kept = frames[:, np.asarray(self.shown_leads(task.protocol)) - 1]
+            kept = frames[:, np.asarray(self.gallery_leads(task.protocol)) - 1]
             largest = np.finfo(np.float16).max  # a forecast may be finite and larger
             np.save(file, np.where(np.isfinite(kept), kept.clip(-largest, largest), kept).astype(np.float16))
 

@@ -11,15 +11,13 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from microevo.benchmark.competitors import Competitor, ExternalForecasts, Model, ReferenceSolver, persistence
+from microevo.benchmark.competitors import REFERENCE, Competitor, ExternalForecasts, Model, ReferenceSolver, persistence
 from microevo.benchmark.competitors.reference_solver import StoredProcess, TimedSolver
-from microevo.benchmark.cost import NO_WORSE, Forecast, device_name, forecast_rmse, mean_rmse, measure_cost, parameters
+from microevo.benchmark.cost import ForecastFunction, device_name, forecast_rmse, mean_rmse, measure_cost, parameters
 from microevo.benchmark.evaluation import Evaluation, Scores
-from microevo.benchmark.log import log_results
-from microevo.benchmark.page import write_page
 from microevo.benchmark.physics import Kind, PhysicalQuantities, kind_of
 from microevo.benchmark.protocol import Protocol
-from microevo.benchmark.report import text_table, write_report
+from microevo.benchmark.report import write_report
 from microevo.benchmark.results import Results
 from microevo.data import Window
 from microevo.metrics import applicable, import_metrics, registered
@@ -88,10 +86,10 @@ def run(
     """
     import_metrics(metrics)
     folder = Path(output)
-    leads = _leads(leads)
+    leads = _check_leads(leads)
     _check_counts(batch_size=(batch_size, 1), repeats=(repeats, 0), warmup=(warmup, 0), processes=(processes, 1))
     if render_only:
-        return _render(Results(folder), leads, logger)
+        return write_report(Results(folder), leads, logger).results
     chosen = _chosen(protocols, only)
     competitors: list[Competitor] = []
     for model, paths in checkpoints.items():
@@ -114,14 +112,13 @@ def run(
     devices = _devices(device, processes)
     evaluation.check()
     kept = set(protocols) - set(chosen)
-    there = Results(folder)
-    there.check_kept(kept, evaluation)
+    previous = Results(folder)
+    previous.check_kept(kept, evaluation)
     if overwrite:
-        there.delete(chosen if only else None)
+        previous.delete(chosen if only else None)
+    before = previous.previous["settings"].get("timing")
     evaluation.begin()
-    device_told = device_name(torch.device(devices[0]))
-    timing = {"protocol": timed, "repeats": repeats, "warmup": warmup, "device": device_told}
-    before = there.settings.get("timing")
+    timing = {"protocol": timed, "repeats": repeats, "warmup": warmup, "device": device_name(torch.device(devices[0]))}
     settings = {
         "command": command,
         "protocols": {name: protocol.store for name, protocol in protocols.items()},
@@ -133,23 +130,12 @@ def run(
         "timing": timing if timed else before,
     }
     if timed and before != timing:
-        there.drop_cost()
+        previous.delete_cost()
     results = Results.write(evaluation, settings, keep=kept)
     evaluation.run(devices)
-    if timed and (results.cost.empty or _models(results.cost) != set(_timed(evaluation, timed))):
+    if timed and (results.cost.empty or set(results.cost["competitor"]) != set(_timed(evaluation, timed))):
         results.write_cost(_measure(evaluation, timed, devices[0], repeats, warmup).assign(protocol=timed))
-    return _render(results, leads, logger)
-
-
-def _render(results: Results, leads: Sequence[int], logger: Logger | None) -> Results:
-    summary = write_report(results, leads)
-    page = write_page(results, leads)
-    for name in summary["protocol"].unique():
-        print(f"\n{name}\n{text_table(summary, name)}")
-    print(f"\nreport: {page}, for papers: {results.folder / 'report.md'}")
-    if logger is not None:
-        log_results(results, summary, logger)
-    return results
+    return write_report(results, leads, logger).results
 
 
 def _timed(evaluation: Evaluation, name: str) -> dict[str, Competitor]:
@@ -160,11 +146,6 @@ def _timed(evaluation: Evaluation, name: str) -> dict[str, Competitor]:
         for one in reversed(evaluation.competitors)
         if isinstance(one, Model | ReferenceSolver) and one.supports(name, protocol, windows)
     }
-
-
-def _models(cost: pd.DataFrame) -> set[str]:
-    """What was timed, without the accuracy-matched solver, which follows from it."""
-    return {str(model) for model in cost["model"] if not str(model).startswith(NO_WORSE)}
 
 
 def _cost_protocol(evaluation: Evaluation, asked: str | None, known: Sequence[str]) -> str:
@@ -189,7 +170,11 @@ def _cost_protocol(evaluation: Evaluation, asked: str | None, known: Sequence[st
 
 
 def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmup: int) -> pd.DataFrame:
-    """The cost table, with the column `rmse`: the error of each row on the first few windows (see `mean_rmse`)."""
+    """The cost table, with two more columns.
+
+    `rmse` is the error on the first few windows (see `mean_rmse`). `matched_to` is the network that a further row of the
+    reference solver, with the coarsest steps of equal accuracy, is as accurate as.
+    """
     horizon, windows = evaluation.protocols[name].horizon, evaluation.windows(name)
     fields = [windows.store.fields.index(field) for field in windows.fields]
 
@@ -202,7 +187,7 @@ def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmu
     def error(frames: Tensor) -> float:
         return mean_rmse(frames[:, :, fields], few.future)
 
-    forecasters: dict[str, Forecast] = {}
+    forecasters: dict[str, ForecastFunction] = {}
     rmse: dict[str, float] = {}
     networks: list[str] = []
     solvers: dict[str, TimedSolver] = {}
@@ -216,15 +201,19 @@ def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmu
             forecasters[model] = solvers[model] = StoredProcess(windows.store, windows.fields).timed(few)
             rmse[model] = error(solvers[model].forecast(horizon))
     best = min(networks, key=rmse.__getitem__, default="")
+    matched = f"{REFERENCE}, accuracy-matched to {best}"
     # A solver that is as accurate as the best network, no more: what its frames would cost without the network.
     for model, solver in solvers.items():
         if best and rmse[model] <= rmse[best] and (coarser := solver.accuracy_matched(rmse[best], error, horizon)):
-            forecasters[NO_WORSE + best] = coarser
-            rmse[NO_WORSE + best] = error(coarser.forecast(horizon))
+            forecasters[matched] = coarser
+            rmse[matched] = error(coarser.forecast(horizon))
     table = measure_cost(
         forecasters, lambda size: (batch(size).past.to(device), batch(size).future.to(device)), repeats, warmup
     )
-    return table.assign(rmse=table["model"].map(rmse))
+    labels = table.pop("competitor")
+    table.insert(0, "competitor", labels.replace(matched, REFERENCE))
+    table.insert(1, "matched_to", labels.map({matched: best}))
+    return table.assign(rmse=labels.map(rmse))
 
 
 def _chosen(protocols: Mapping[str, Protocol], only: list[str]) -> dict[str, Protocol]:
@@ -237,7 +226,7 @@ def _chosen(protocols: Mapping[str, Protocol], only: list[str]) -> dict[str, Pro
     return chosen
 
 
-def _leads(leads: Sequence[int]) -> list[int]:
+def _check_leads(leads: Sequence[int]) -> list[int]:
     if not leads or min(leads) < 1:
         raise ValueError(f"leads are counted from 1, but they are {list(leads)}")
     return sorted(set(leads))

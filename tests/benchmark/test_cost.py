@@ -127,7 +127,7 @@ def windows(size):
 def test_cost_table_has_one_row_per_model():
     forecasters = {"small": Trained(2), "large": Last(), "solver": lambda past, horizon: past[:, -1:]}
     weights = forecasters["small"].mix.weight.clone()
-    table = measure_cost(forecasters, windows, repeats=1, warmup=0, largest_batch=4).set_index("model")
+    table = measure_cost(forecasters, windows, repeats=1, warmup=0, largest_batch=4).set_index("competitor")
     assert list(table.index) == ["small", "large", "solver"]
     assert list(table["parameters"][:2]) == [20, 38]
     assert list(table["multiply_adds"][:2]) == [6 * 8 * 6 * 2 * 9, 6 * 8 * 6 * 2 * 2 * 9]
@@ -153,7 +153,7 @@ def test_every_row_has_the_device_that_it_ran_on():
 
     elsewhere = Elsewhere()
     forecasters = {"here": Last(), "elsewhere": elsewhere}
-    table = measure_cost(forecasters, windows, repeats=1, warmup=0, largest_batch=1).set_index("model")
+    table = measure_cost(forecasters, windows, repeats=1, warmup=0, largest_batch=1).set_index("competitor")
     assert "CPU" in table.device["here"]
     assert table.device["elsewhere"] == "meta"
     assert elsewhere.shown[-1] == "meta"  # its memory is that of its own device

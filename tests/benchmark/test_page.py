@@ -11,12 +11,14 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import scored
 
 from microevo.benchmark.competitors import Truth, persistence
 from microevo.benchmark.evaluation import Evaluation, Scores
-from microevo.benchmark.long_table import Block, LongTable
-from microevo.benchmark.page import write_page
+from microevo.benchmark.long_table import FINITE, Block, Key
 from microevo.benchmark.protocol import Protocol
+from microevo.benchmark.report import build, write_report
+from microevo.benchmark.report.html import page as page_of
 from microevo.benchmark.results import Results
 from microevo.metrics import squared_error
 
@@ -26,15 +28,15 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium o
 
 PIXELS, SHOWN = 8, [1, 2, 4]
 HOSTILE = '<img src=x onerror="window.hacked=1">'
-QUANTITY = {"name": "fraction", "long_name": "share of pixels, exactly", "unit": "1", "better": "match", "values": True}
+QUANTITY = {"name": "fraction", "title": "share of pixels, exactly", "error_title": "share of pixels, exactly"}
 SPECTRUM = {
     "name": "spectrum",
-    "long_name": "structure factor",
-    "unit": "px^2",
-    "better": "match",
-    "bins": {"name": "wave number", "unit": "rad/px", "middles": [0.1, 0.2, 0.3]},
+    "title": "structure factor",
+    "error_title": "structure factor, log ratio",
+    "bins": {"title": "wave number", "unit": "rad/px", "middles": [0.1, 0.2, 0.3]},
     "fit": {"name": "growth_exponent", "unit": "1"},
 }
+SAME = {"unit": "px^2", "error_unit": "1", "values": True}
 
 
 def made(
@@ -46,87 +48,67 @@ def made(
     shape: tuple[int, int] = (PIXELS, PIXELS),
     quantities: bool = False,
 ) -> Results:
-    """Results in which the RMSE of a model is its given number times the lead, for every trajectory a little different.
+    """Results in which the RMSE of a model is its given number times the lead time, a little different per trajectory.
 
-    The truth is a square of ones that grows with the lead; each model adds its RMSE to it.
+    The truth is a square of ones that grows with the lead time; each model adds its RMSE to it.
     """
-    entries = [{"label": model, "model": model, "seed": None} for model in ("Truth", *rmse)]
-    about: dict[str, Any] = {"fields": ["c"], "entries": entries, "git": "abcdef123456", "versions": {"python": "3.11"}}
-    about |= {"settings": {"checkpoints": {"FCN": "runs/gone/checkpoints/best.ckpt"}}, "protocols": {}}
-    results, long = Results(folder), LongTable(folder / "table")  # that of the results asks what is compared
-    for name, options in protocols.items():
-        horizon, scale = options.get("horizon", 4), options.get("scale", 1.0)
-        about["protocols"][name] = {
-            "store": "data/made.zarr",
-            "n_past": 10,
-            "horizon": horizon,
-            "starts": [0],
-            "split": "test",
-            "missing_past": "first",
+    labels = {name: (name, None) for name in ("Truth", *rmse)}
+    windows = [(i, 0) for i in range(trajectories)]
+    results = Results(folder)
+    settings = {
+        name: {
+            "horizon": options.get("horizon", 4),
             "note": options.get("note", ""),
-            "windows": [[i, 0] for i in range(trajectories)],
-            "shown_leads": SHOWN,
-            "digest": "12345678",
-            "fingerprint": "f" * 64,
-            "process": "SpinodalDecomposition",
-            "boundary": "periodic",
-            "frame_interval": 5.0,
-            "time_unit": "t0",
-            "spacing": 1.0,
-            "length_unit": "l0",
+            "windows": windows,
+            "gallery_leads": SHOWN,
             "image_shape": list(shape),
-            "recipe": {"seed": 0},
-            "entries": [entry["label"] for entry in entries],
-            "quantities": [QUANTITY, SPECTRUM] if quantities else [],
-            "pixel": ["mse", "ssim"],
+            "quantities": [SAME | QUANTITY, SAME | SPECTRUM] if quantities else [],
         }
-        leads = np.arange(1, horizon + 1)
+        for name, options in protocols.items()
+    }
+    for protocol, options in protocols.items():
+        leads = np.arange(1, options.get("horizon", 4) + 1)
         spread = np.linspace(0.9, 1.1, trajectories)[:, None] ** 0.5
         truth = np.zeros((3, len(SHOWN), 1, *shape), np.float16)
         for i, lead in enumerate(SHOWN):
             truth[:, i, :, : lead + 1, : lead + 1] = 1
-        for entry in entries:
-            model = entry["model"]
-            error = scale * rmse.get(model, 0.0)
-            blocks = {"finite": Block(np.ones((trajectories, horizon)), leads)}
-            if model != "Truth":
-                root = np.float64(error * leads) * spread
-                blocks |= {"mse": Block(root**2, leads), "ssim": Block(1 - root, leads)}
+        for name in labels:
+            error = options.get("scale", 1.0) * rmse.get(name, 0.0)
+            root = np.float64(error * leads) * spread
+            blocks = {FINITE: Block(np.ones((trajectories, len(leads))), leads)}
+            if name != "Truth":
+                blocks |= {Key("metric", "mse"): Block(root**2, leads), Key("metric", "ssim"): Block(1 - root, leads)}
             if quantities:
-                blocks["fraction"] = Block(0.5 + np.float64(error * leads) * spread, leads)
-                blocks |= {
-                    f"spectrum[{k}]": Block(np.full((trajectories, 2), k + error), np.array([1, 4])) for k in range(3)
-                }
-                blocks["growth_exponent"] = Block(np.full((trajectories, 1), 0.33), np.array([0]))
-                if model != "Truth":
-                    blocks |= {
-                        f"{of} error": Block(np.full_like(root, error), leads) for of in ("fraction", "spectrum")
-                    }
-            path = long.part(name, model, 0)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            same = {
-                "process": "SpinodalDecomposition",
-                "model": model,
-                "seed": None,
-                "protocol": name,
-                "git": None,
-                "data": "x",
-            }
-            long.write(path, blocks, trajectories=range(trajectories), starts=[0] * trajectories, **same)
-            frames = long.frames_path(name, model)
+                blocks[Key("quantity", "fraction")] = Block(0.5 + root, leads)
+                for k in range(3):
+                    spectrum = Block(np.full((trajectories, 2), k + error), np.array([1, 4]))
+                    blocks[Key("quantity", "spectrum", k)] = spectrum
+                blocks[Key("fit", "growth_exponent")] = Block(np.full((trajectories, 1), 0.33))
+            if quantities and name != "Truth":
+                for of in ("fraction", "spectrum"):
+                    blocks[Key("quantity_error", of)] = Block(np.full_like(root, error), leads)
+            scored.add(results, protocol, name, name, None, blocks, windows)
+            frames = results.table.frames_path(protocol, name)
             frames.parent.mkdir(parents=True, exist_ok=True)
             np.save(frames, truth + np.float16(error))
-    (folder / "benchmark.json").write_text(json.dumps(about))
+    (folder / "benchmark.json").write_text(json.dumps(scored.record(settings, labels)))
     return results
 
 
+def write_page(results: Results, leads: list[int]) -> Path:
+    """The page alone."""
+    path = results.folder / "report.html"
+    path.write_text(page_of(build(results, leads)), encoding="utf-8")
+    return path
+
+
 def spoil(results: Results, protocol: str, model: str, forecasts: int, lead: int) -> None:
-    """Make the first forecasts of a model NaN from a lead on."""
+    """Make the first forecasts of a model NaN from a lead time on."""
     path = results.table.part(protocol, model, 0)
     table = pd.read_parquet(path)
     lost = (table["trajectory"] < forecasts) & (table["lead"] >= lead)
     table.loc[lost, "value"] = np.nan
-    table.loc[lost & (table["metric"] == "finite"), "value"] = 0.0
+    table.loc[lost & (table["kind"] == "finite"), "value"] = 0.0
     table.to_parquet(path)
     frames = np.load(results.table.frames_path(protocol, model))
     frames[:forecasts, [shown >= lead for shown in SHOWN]] = np.nan
@@ -176,7 +158,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
     protocols = {"10->4": {"note": "Fitted to published samples."}, "10->8": {"horizon": 8, "scale": 2.0}}
     results = made(folder, protocols=protocols, rmse=MODELS, quantities=True)
-    cost = {"model": [*MODELS], "parameters": [2e7, 1e7, 0, math.nan], "seconds": [0.01, 0.02, 1e-5, 0.5]}
+    cost = {"competitor": [*MODELS], "parameters": [2e7, 1e7, 0, math.nan], "seconds": [0.01, 0.02, 1e-5, 0.5]}
     results.write_cost(pd.DataFrame(cost).assign(device="a machine", protocol="10->4"))
     return write_page(results, [1, 4, 50])
 
@@ -200,7 +182,7 @@ def pixels(page: Any, canvas: str) -> list[int]:
 
 def settle(page: Any) -> None:
     """Wait for the frames that belong to the controls as they are."""
-    page.evaluate("frames()")
+    page.evaluate("show()")
 
 
 def until(page: Any, element: str, text: str) -> None:
@@ -219,7 +201,7 @@ def test_the_answer_is_in_the_first_screen(plain, look):
     assert "33 % below ConvLSTM" in text
     assert "80 % below Persistence" in text
     assert "Yes" in text  # every trajectory says so
-    assert "82 %" in text  # (0.1 - 0.02) / (0.1 - 0.002)
+    assert "0.8" in text.split("\n")  # 1 - 0.02 / 0.1
     assert "10 ms per forecast" in text
     assert "50 times faster than the reference solver, in 10→4, on a machine" in text
     assert "Fitted to published samples." in page.locator("#note").inner_text()
@@ -230,15 +212,15 @@ def test_leaderboard_by_hand(plain, look):
     head = page.locator("#board thead th").all_inner_texts()
     assert head[2:] == [
         "RMSE, mean",
-        "Reached",
+        "Skill score",
         "at lead 1",
         "at lead 4",
         "SSIM, mean",
     ]  # lead 50 is beyond the horizon
     table = {row[0]: row[2:] for row in rows(page)}
     assert list(table) == ["Reference solver", "FCN", "ConvLSTM", "Persistence"]
-    assert table["FCN"] == ["0.0500", "82 %", "0.0200", "0.0800", "0.950"]
-    assert table["Persistence"][1] == ""  # the floor itself
+    assert table["FCN"] == ["0.0500", "0.800", "0.0200", "0.0800", "0.950"]
+    assert table["Persistence"][1] == ""  # the baseline itself
     bold = page.locator("#board .best").all_inner_texts()
     assert [cell.split("\n")[0] for cell in bold] == [
         "0.0500",
@@ -246,9 +228,9 @@ def test_leaderboard_by_hand(plain, look):
         "0.0800",
         "0.950",
     ]  # the reference solver aside
-    assert "floor" in page.locator("#board tr", has_text="Persistence").inner_text()
-    assert "ceiling" in page.locator("#board tr", has_text="Reference solver").inner_text()
-    assert "All models are told apart" in page.locator("#notes").inner_text()
+    assert "baseline" in page.locator("#board tr", has_text="Persistence").inner_text()
+    assert "reference" in page.locator("#board tr", has_text="Reference solver").inner_text()
+    assert "All models differ significantly" in page.locator("#notes").inner_text()
 
 
 def test_choosing_a_protocol_changes_everything(plain, look):
@@ -260,7 +242,7 @@ def test_choosing_a_protocol_changes_everything(plain, look):
     assert after["FCN"][0] == "0.180"  # 2 * 0.02 * 4.5
     assert [row[0] for row in before] == list(after)
     assert page.locator("#note").is_hidden()
-    assert "8 asked" in page.locator("#settings").inner_text()
+    assert "8 target frames" in page.locator("#settings").inner_text()
     page.get_by_text("10→4", exact=True).first.click()
     assert rows(page) == before
 
@@ -268,10 +250,10 @@ def test_choosing_a_protocol_changes_everything(plain, look):
 def test_sorting_and_other_scores(plain, look):
     page = look(plain)
     page.get_by_role("button", name="Model").click()
-    assert [row[0] for row in rows(page)] == ["ConvLSTM", "FCN", "Reference solver", "Persistence"]
+    assert [row[0] for row in rows(page)] == ["ConvLSTM", "FCN", "Persistence", "Reference solver"]
     assert page.locator("#board [aria-sort]").get_attribute("aria-sort") == "ascending"
     page.keyboard.press("Enter")  # the heading keeps the focus
-    assert [row[0] for row in rows(page)] == ["Persistence", "Reference solver", "FCN", "ConvLSTM"]
+    assert [row[0] for row in rows(page)] == ["Reference solver", "Persistence", "FCN", "ConvLSTM"]
     page.locator("#metric").select_option("ssim")
     assert page.locator("#board thead th").all_inner_texts()[2] == "SSIM, mean"
     assert "SSIM at lead" in page.locator("#reading caption").inner_text()
@@ -285,7 +267,7 @@ def test_the_slider_moves_the_frames(plain, look):
     white, black = ([*matplotlib.colormaps["magma"](level, bytes=True)] for level in (255, 0))
     assert truth[:4] == black  # the top left corner; the square is at the bottom, as y points up
     assert truth[-4 * PIXELS :][:4] == white
-    slider = page.get_by_label("Lead time")
+    slider = page.get_by_role("slider", name="Lead time", exact=True)
     slider.focus()
     page.keyboard.press("End")
     settle(page)
@@ -325,7 +307,7 @@ def test_choice_of_model_and_trajectory(plain, look):
 
 def test_curves_are_read_by_pointer_and_keys(plain, look):
     page = look(plain)
-    chart = page.get_by_role("slider", name="RMSE against lead")
+    chart = page.get_by_role("slider", name="RMSE against lead time")
     assert chart.locator("polyline").count() == len(MODELS)
     assert chart.locator("polygon").count() == len(MODELS)  # the bands
     chart.focus()
@@ -357,15 +339,15 @@ def test_physics_beside_the_truth(plain, look):
 
 def test_cost_is_shown_where_it_is_known(plain, look):
     page = look(plain)
-    assert page.locator("#trade circle").count() == 3  # the floor is a line
+    assert page.locator("#trade circle").count() == 3  # the baseline is a line
     page.locator("#against").select_option("parameters")
     assert page.locator("#trade circle").count() == 2
     assert {row[0]: row[1:] for row in rows(page, "cost")}["FCN"] == ["20", "0.01", "a machine", "10→4"]
 
 
-def test_reference_solver_of_another_name_is_no_ceiling(tmp_path, look):
+def test_without_a_reference_solver(tmp_path, look):
     page = look(write_page(made(tmp_path, protocols={"10->4": {}}, rmse={"FCN": 0.1}), [1]))
-    assert "Reached" not in page.locator("#board").inner_text()
+    assert "Skill score" not in page.locator("#board").inner_text()
     assert page.locator("#price").is_hidden()
     assert page.locator("#physics").is_hidden()
     assert page.locator("#all").is_hidden()
@@ -376,7 +358,7 @@ def test_names_are_text(tmp_path, look):
     evil = "</script><script>window.hacked=1</script>"
     rmse = {HOSTILE: 0.01, evil: 0.02, "__proto__": 0.03, "{{data}}": 0.05, "Persistence": 0.1}
     results = made(tmp_path, protocols={HOSTILE: {"note": evil}}, rmse=rmse, quantities=True)
-    results.write_cost(pd.DataFrame({"model": [HOSTILE, evil], "seconds": [1.0, 2.0], "device": [HOSTILE, evil]}))
+    results.write_cost(pd.DataFrame({"competitor": [HOSTILE, evil], "seconds": [1.0, 2.0], "device": [HOSTILE, evil]}))
     page = look(write_page(results, [1]))
     settle(page)
     assert [row[0] for row in rows(page)] == list(rmse)
@@ -401,7 +383,7 @@ def test_forecasts_that_are_not_finite_are_counted(tmp_path, look):
     assert rows(page)[-1][0] == "FCN"  # last in either direction
     assert page.locator("#chart").get_by_text("×").count() == 1  # where its line ends
     page.get_by_label("FCN").check(force=True)
-    page.get_by_label("Lead time").focus()
+    page.get_by_role("slider", name="Lead time", exact=True).focus()
     page.keyboard.press("End")
     settle(page)
     assert pixels(page, "#forecast")[:4] == [176, 176, 176, 255]
@@ -454,11 +436,11 @@ def test_the_charts_use_these_ticks(plain, look):
     assert len(ticks(page, "#quantity0")) >= 3  # 0.5 to 0.9: within a decade
 
 
-def test_what_is_not_told_apart_is_said(tmp_path, look):
+def test_a_difference_that_is_not_significant(tmp_path, look):
     results = made(tmp_path, protocols={"10->4": {}}, rmse={"FCN": 0.02, "ConvLSTM": 0.0201, "Persistence": 0.1})
     path = results.table.part("10->4", "ConvLSTM", 0)
     table = pd.read_parquet(path)
-    table["value"] *= np.where(table["metric"] == "mse", np.where(table["trajectory"] % 2, 0.5, 1.5), 1)
+    table["value"] *= np.where(table["name"] == "mse", np.where(table["trajectory"] % 2, 0.5, 1.5), 1)
     table.to_parquet(path)
     page = look(write_page(results, [1]))
     assert "No" in page.locator("#facts").inner_text().split("\n")
@@ -471,10 +453,10 @@ def test_one_trajectory_is_no_evidence(tmp_path, look):
     assert "Only 1 trajectory" in page.locator("#notes").inner_text()
 
 
-def test_few_trajectories_tell_no_models_apart(tmp_path, look):
+def test_few_trajectories_have_no_significant_difference(tmp_path, look):
     page = look(write_page(made(tmp_path, protocols={"10->4": {}}, rmse=MODELS, trajectories=4), [1]))
     assert "Unknown" in page.locator("#facts").inner_text()
-    assert "Only 4 trajectories: too few to tell models apart" in page.locator("#notes").inner_text()
+    assert "Only 4 trajectories: too few for a significant difference" in page.locator("#notes").inner_text()
 
 
 def test_perfect_forecasts_of_one_frame(tmp_path, look):
@@ -486,9 +468,9 @@ def test_perfect_forecasts_of_one_frame(tmp_path, look):
         table[table["lead"] == 1].to_parquet(path)
         frames = results.table.frames_path("10->4", model)
         np.save(frames, np.load(frames)[:, :1])
-    about = results.about
-    about["protocols"]["10->4"] |= {"horizon": 1, "shown_leads": [1]}
-    (tmp_path / "benchmark.json").write_text(json.dumps(about))
+    record = results.record
+    record["protocols"]["10->4"] |= {"horizon": 1, "gallery_leads": [1]}
+    (tmp_path / "benchmark.json").write_text(json.dumps(record))
     page = look(write_page(Results(tmp_path), [1]))
     settle(page)
     assert "0 % below" in page.locator("#facts").inner_text()
@@ -513,7 +495,7 @@ def test_an_interrupted_benchmark_says_what_is_missing(tmp_path, look):
     page.get_by_text("10→8", exact=True).first.click()
     assert rows(page) == []
     assert "0 of its 12 forecasts" in page.locator("#notes").inner_text()
-    assert page.locator("#film").is_hidden()
+    assert page.locator("#gallery").is_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -521,7 +503,7 @@ def test_on_a_phone(tmp_path, look, scheme):
     names = {**MODELS, "the-very-long-name-of-a-model-that-somebody-submitted": 0.05}
     protocols = {f"10->4 with a long name {i}": {"note": "word" * 50} for i in range(4)}
     results = made(tmp_path, protocols=protocols, rmse=names, quantities=True)
-    results.write_cost(pd.DataFrame({"model": [*names], "seconds": np.geomspace(1e-3, 1, 5)}))
+    results.write_cost(pd.DataFrame({"competitor": [*names], "seconds": np.geomspace(1e-3, 1, 5)}))
     page = look(
         write_page(results, [1, 2, 3, 4]), viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True
     )
@@ -543,7 +525,7 @@ def test_on_a_phone(tmp_path, look, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_truth_and_reference_solver_are_drawn_in_the_ink_of_the_page(plain, look, scheme):
+def test_truth_and_reference_are_drawn_in_the_ink_of_the_page(plain, look, scheme):
     page = look(plain, color_scheme=scheme)
     ink = page.evaluate("getComputedStyle(document.documentElement).color")
     stroke = "line => getComputedStyle(line).stroke"
@@ -586,7 +568,7 @@ def test_large_frames_are_reduced(tmp_path, look):
     page = look(path)
     settle(page)
     assert page.locator("#truth").evaluate("c => [c.width, c.height]") == [100, 128]
-    assert "1/2 of their resolution" in page.locator("#filmed").inner_text()
+    assert "1/2 of their resolution" in page.locator("#gallery-note").inner_text()
 
 
 def test_a_real_evaluation(small_store, tmp_path, look):
@@ -595,10 +577,11 @@ def test_a_real_evaluation(small_store, tmp_path, look):
     evaluation = Evaluation(protocols, [persistence(1)], scores, ["c"], tmp_path / "results")
     results = Results.write(evaluation, {})
     evaluation.run(progress=False)
-    path = write_page(results, [1])
-    assert path == tmp_path / "results" / "report.html"
+    write_report(results, [1])
+    path = tmp_path / "results" / "report.html"
     assert not list(path.parent.glob(".*"))  # complete, and nothing left beside it
-    table = results.table.read(metric="mse")
+    table = results.table.read()
+    table = table[table["name"] == "mse"]
     expected = math.sqrt(table[table["lead"] == 1]["value"].mean())
     page = look(path)
     assert float(rows(page)[0][3]) == pytest.approx(expected, rel=0.01)

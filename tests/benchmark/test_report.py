@@ -1,4 +1,4 @@
-"""What a benchmark sends to loggers, and the report files for papers."""
+"""The report of a benchmark for papers and loggers."""
 
 import string
 from collections.abc import Callable
@@ -14,8 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from microevo.benchmark import Protocol, run
-from microevo.benchmark.picture import _draw, _draw_trade, picture_name
-from microevo.benchmark.summary import Curves
+from microevo.benchmark.bootstrap import Samples
+from microevo.benchmark.leaderboard import RMSE, Score, ScoreCurves
+from microevo.benchmark.report.figures import draw_against_lead, draw_against_seconds, figure_name
+from microevo.benchmark.results import ScoreTable
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_tables_curves_and_animations_go_to_wandb(settings, tmp_path):
     assert sum(name.endswith(".gif") for name in files) == 2  # the reference solver on both protocols
     pictures = {path.parent.name: path.read_bytes() for path in (folder / "files" / "media").rglob("*.png")}
     out = Path(settings["output"])
-    assert pictures == {name: (out / picture_name(name)).read_bytes() for name in settings["protocols"]}
+    assert pictures == {name: (out / figure_name(name)).read_bytes() for name in settings["protocols"]}
     assert any("summary" in name for name in files)
     for curve in ("rmse", "free_energy", "particle_count"):
         assert any(curve in name for name in files)
@@ -45,16 +47,15 @@ def test_other_loggers_get_means_and_curves(settings, tmp_path, capsys):
     results = run(**settings, logger=CSVLogger(tmp_path, name="csv"))
     (path,) = (tmp_path / "csv").rglob("metrics.csv")
     table = pd.read_csv(path)
-    summary = pd.read_csv(Path(settings["output"]) / "summary.csv").set_index(["protocol", "model", "metric", "lead"])[
-        "mean"
-    ]
-    value = summary["4->6", "Persistence", "rmse", 0]
+    summary = pd.read_csv(Path(settings["output"]) / "summary.csv")
+    means = summary[summary.statistic == "mean over leads"].set_index(["protocol", "competitor", "name"])["mean"]
+    value = means["4->6", "Persistence", "rmse"]
     assert table["benchmark/4->6/Persistence/rmse"].iloc[0] == pytest.approx(value)
     assert table["step"].tolist() == list(range(7))
     for name, horizon in (("4->6", 6), ("2->3 late", 3)):
         curve = table.set_index("step")[f"benchmark/{name}/Persistence/rmse_by_lead"].dropna()
         assert curve.index.tolist() == list(range(1, horizon + 1))
-        np.testing.assert_allclose(curve, Curves.read(results.table, name, "rmse").mean("Persistence"))
+        np.testing.assert_allclose(curve, ScoreTable(results, name).samples(RMSE).mean("Persistence"))
     energies = [f"benchmark/4->6/{model}/free_energy_by_lead" for model in ("Truth", "Reference solver")]
     assert table[energies[0]].dropna().to_numpy() == pytest.approx(table[energies[1]].dropna().to_numpy(), rel=1e-3)
     told = capsys.readouterr().out
@@ -63,7 +64,7 @@ def test_other_loggers_get_means_and_curves(settings, tmp_path, capsys):
 
 def test_every_protocol_has_a_picture_of_its_own():
     names = ["a/b <i>", "a b  i ", "a_b__i_", "a->b", "a-to-b", "a b", "a_b", "A→b"]
-    files = [picture_name(name) for name in names]
+    files = [figure_name(name) for name in names]
     assert len(set(files)) == len(names)
     assert {"a-to-b.png", "a_b.png", "a_b__i_.png"} <= set(files)  # nothing was lost, so nothing is added
     assert all(set(file) <= {*string.ascii_letters, *string.digits, *"-._"} for file in files[:-1])
@@ -72,13 +73,14 @@ def test_every_protocol_has_a_picture_of_its_own():
 @pytest.fixture
 def drawn(monkeypatch) -> Callable[..., Axes]:
     """Panels of the picture for curves made up here, RMSE by model, and their costs."""
-    monkeypatch.setattr("microevo.benchmark.summary.DRAWS", 20)
+    monkeypatch.setattr("microevo.benchmark.bootstrap.RESAMPLES", 20)
 
     def draw(**models: list[float]) -> list[Axes]:
-        curves = Curves("rmse", {name: np.square([[values] * 6]) for name, values in models.items()})
+        samples = Samples({name: np.array([[values] * 6]) for name, values in models.items()})
+        rmse = ScoreCurves.of(Score(key=RMSE, title="RMSE"), samples)
         axes = [Figure().add_subplot(), Figure().add_subplot()]
-        _draw(axes[0], curves, "RMSE")
-        _draw_trade(axes[1], curves, pd.DataFrame({"model": [*models], "seconds": 1.0}))
+        draw_against_lead(axes[0], rmse)
+        draw_against_seconds(axes[1], rmse, dict.fromkeys(models, 1.0))
         return axes
 
     return draw
@@ -120,11 +122,11 @@ def test_files_for_papers(settings, capsys):
     ):
         assert text in page
     written = {path.name for path in folder.iterdir()}
-    assert {"4-to-6.png", picture_name("2->3 late"), "report.html", "summary.csv", "cost.csv"} <= written
+    assert {"4-to-6.png", figure_name("2->3 late"), "report.html", "summary.csv", "cost.csv"} <= written
     assert "RMSE mean" in capsys.readouterr().out
-    about = results.about
-    assert about["protocols"]["4->6"]["digest"] != about["protocols"]["2->3 late"]["digest"]
-    assert about["versions"]["torch"]
+    record = results.record
+    assert record["protocols"]["4->6"]["digest"] != record["protocols"]["2->3 late"]["digest"]
+    assert record["versions"]["torch"]
     assert yaml.safe_load((folder / "benchmark.json").read_text())["settings"]["leads"] == [1, 6]
 
 
