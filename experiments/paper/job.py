@@ -14,7 +14,7 @@ import torch
 import yaml
 from collect import collect
 from plan import NETWORKS, Data, Scale
-from schedule import Part, PartError, Schedule
+from schedule import Part, PartError, Schedule, stays
 
 from microevo.data import TrajectoryStore
 from microevo.provenance import git_commit, versions
@@ -219,7 +219,3 @@ class Paper:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self.schedule.command(words, seconds, threads | {"PYTHONPATH": path, "WANDB_MODE": "disabled"})
-
-
-def _always(record: Mapping[str, Any]) -> bool:
-    return True

@@ -17,6 +17,11 @@ Lane = Literal["device", "cores"]
 GRACE = 5.0  # seconds that a command gets to end after it was asked to
 
 
+def stays(record: Mapping[str, Any]) -> bool:
+    """That what was done once need not be done again."""
+    return True
+
+
 class PartError(Exception):
     """A part could not be done; the message says why, in a sentence."""
 
@@ -41,7 +46,7 @@ class Part:
     least: float
     work: Callable[[float], Mapping[str, Any]]
     needs: tuple[str, ...] = ()
-    current: Callable[[Mapping[str, Any]], bool] = lambda record: True
+    current: Callable[[Mapping[str, Any]], bool] = stays
 
 
 @dataclass
@@ -130,7 +135,8 @@ class Schedule:
             if self._is_done(part.name) and part.current(self.records[part.name]):
                 continue
             missing = self._wait_for(part)
-            later = sum(other.share for other in waiting if not self._is_done(other.name))
+            # What may have to be done again, such as a benchmark of one more network, keeps its share.
+            later = sum(other.share for other in waiting if not self._is_done(other.name) or other.current is not stays)
             budget = self.remaining * part.share / (part.share + later)
             if missing:
                 self._note(part, "skipped", f"{missing} is not done")

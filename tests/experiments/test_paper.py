@@ -130,6 +130,17 @@ def test_a_later_call_does_the_rest(job: Job):
     assert sorted(job.ran) == ["benchmark", "benchmark", "data", "training", "training"]
 
 
+def test_what_may_be_stale_keeps_its_share(job: Job):
+    job.add("benchmark of one", current=lambda record: "training" not in job.ran)
+    job.run()
+    job.parts.clear()
+    job.add("training", share=1)
+    job.add("benchmark of one", share=2, current=lambda record: "training" not in job.ran)
+    job.run()
+    assert job.ran == ["benchmark of one", "training", "benchmark of one"]
+    assert job.budgets["training"] == pytest.approx(10, abs=1)
+
+
 def test_a_command_is_stopped_when_its_time_is_up(job: Job):
     made = schedule.Schedule([], 30, job.folder / "state.json", job.folder / "log.txt")
     begin = time.monotonic()
