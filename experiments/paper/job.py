@@ -47,7 +47,7 @@ class Paper:
         scale, parts = self.scale, []
 
         def add(
-            name: str, lane: Any, share: float, least: float, work: Any, *needs: str, current: Any = _always
+            name: str, lane: Any, share: float, least: float, work: Any, *needs: str, current: Any = stays
         ) -> None:
             parts.append(Part(name, lane, share, least, work, needs, current))
 
