@@ -49,14 +49,13 @@ def collect(work: Path, out: Path, records: Mapping[str, Any]) -> None:
 def _scores(name: str, folder: Path) -> pd.DataFrame:
     """Mean over lead times and value at the last one, of each network."""
     summary = pd.read_csv(folder / "summary.csv")
-    wanted = summary[summary["metric"].isin(["rmse", "ssim"])]
-    table = wanted.pivot_table(index=["protocol", "model"], columns=["metric", "lead"], values="mean")
+    wanted = summary[(summary["kind"] == "metric") & summary["name"].isin(["rmse", "ssim"])]
     rows = []
-    for (protocol, model), values in table.iterrows():
-        last = max(lead for _, lead in values.index)
-        rows.append({"benchmark": name, "protocol": protocol, "model": model, "last_lead": last})
-        for metric in ("rmse", "ssim"):
-            rows[-1] |= {f"{metric}_mean": values.get((metric, 0)), f"{metric}_last": values.get((metric, last))}
+    for (protocol, model), own in wanted.groupby(["protocol", "competitor"], sort=False):
+        rows.append({"benchmark": name, "protocol": protocol, "model": model, "last_lead": int(own["lead"].max())})
+        for metric, values in own.groupby("name"):
+            rows[-1][f"{metric}_mean"] = values.loc[values["statistic"] == "mean over leads", "mean"].item()
+            rows[-1][f"{metric}_last"] = values.loc[values["lead"] == values["lead"].max(), "mean"].item()
     return pd.DataFrame(rows)
 
 
@@ -124,7 +123,8 @@ def _picture(results: Mapping[str, Path], path: Path) -> None:
     figure, axes = plt.subplots(1, len(results), figsize=(4 * len(results), 3.4), squeeze=False, layout="constrained")
     for panel, (name, folder) in zip(axes[0], results.items(), strict=True):
         table = pd.read_parquet(folder / "table")
-        curves = mean_at_leads(table[table["model"] != "Truth"], "rmse")
+        scores = table[(table["kind"] == "metric") & (table["competitor"] != "Truth")]
+        curves = mean_at_leads(scores.rename(columns={"competitor": "model", "name": "metric"}), "rmse")
         for model, curve in curves.iterrows():
             panel.plot(curve.index, curve.to_numpy(), label=model)
         panel.set(title=name, xlabel="lead time [frames]", ylabel="RMSE")

@@ -46,9 +46,7 @@ class Paper:
         """What is done, the most telling first in each lane."""
         scale, parts = self.scale, []
 
-        def add(
-            name: str, lane: Any, share: float, least: float, work: Any, *needs: str, current: Any = stays
-        ) -> None:
+        def add(name: str, lane: Any, share: float, least: float, work: Any, *needs: str, current: Any = stays) -> None:
             parts.append(Part(name, lane, share, least, work, needs, current))
 
         add("facts", "device", 0.01, 1, self.facts, current=lambda record: False)
