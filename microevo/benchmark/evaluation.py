@@ -1,10 +1,8 @@
 """Competitors + protocols -> long table, part by part: resumable, in constant memory, on any number of devices."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
 from microevo.metrics import Comparison, CorrelationTime, Quantity, compare, measure, registered
 from microevo.plot import spread_leads
+from microevo.pool import share
 from microevo.provenance import atomic
 
 PART = 16  # windows in one file of the long table, whatever the batch size: a benchmark may resume with another one
@@ -286,21 +285,23 @@ class Evaluation:
             for task in tasks:
                 yield self.do(task, torch.device(devices[0]))
             return
-        context = get_context("spawn")  # a forked process cannot use CUDA
-        free: Queue[str] = context.Queue()
-        for device in devices:
-            free.put(device)
         self._prepared = None
         threads = max(1, torch.get_num_threads() // len(devices))
-        pool = ProcessPoolExecutor(len(devices), context, initializer=_take_device, initargs=(self, free, threads))
-        try:
-            futures: list[Future[Task]] = [pool.submit(_do, task) for task in tasks]
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        pool.shutdown()
+        with contextlib.closing(share([_Device(self, device, threads) for device in devices], tasks)) as done:
+            yield from done
+
+
+@dataclass(frozen=True)
+class _Device:
+    """A process that serves one device."""
+
+    evaluation: Evaluation
+    device: str
+    threads: int
+
+    def __call__(self, task: Task, report: Callable[[Task], object]) -> None:
+        torch.set_num_threads(self.threads)
+        report(self.evaluation.do(task, torch.device(self.device)))
 
 
 def _check_names(competitors: Sequence[Competitor]) -> None:
@@ -313,19 +314,3 @@ def _check_names(competitors: Sequence[Competitor]) -> None:
             )
         if name == REFERENCE and not isinstance(seeds[0], ReferenceSolver):
             raise ValueError(f"{name} is the name of the process's own solver in every table; choose another name")
-
-
-_DEVICE: tuple[Evaluation, torch.device] | None = None
-
-
-def _take_device(evaluation: Evaluation, free: "Queue[str]", threads: int) -> None:
-    """Make this process serve one device."""
-    global _DEVICE
-    torch.set_num_threads(threads)
-    _DEVICE = evaluation, torch.device(free.get())
-
-
-def _do(task: Task) -> Task:
-    assert _DEVICE is not None
-    evaluation, device = _DEVICE
-    return evaluation.do(task, device)

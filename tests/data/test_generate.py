@@ -457,7 +457,7 @@ def test_killed_and_interrupted_simulations_end_in_the_same_bytes(tmp_path, reci
         _, told = bereft.communicate(timeout=60)
         assert bereft.returncode == 1
         assert told.strip().splitlines()[-1] == (
-            "microevo: error: a worker process was ended by SIGKILL, as happens when memory runs out; whole trajectories are "
+            "microevo: error: a worker process was ended by SIGKILL, as happens when memory runs out; what is complete is "
             "kept: give the command again, with fewer workers or a smaller batch_size"
         )
         assert "Traceback" not in told
