@@ -62,15 +62,16 @@ def test_readmes_metric_is_logged_written_scored_and_shown(
         *("--protocols", f"{{p: {{store: {small_store}, n_past: 4, horizon: 3, starts: [0]}}}}"),
         *("--checkpoints", "{ConvLSTM: run/checkpoints/last.ckpt}"),
     )
-    scored = Results(Path("results")).table.read(metric="mass_drift")
+    scored = Results(Path("results")).table.read()
+    scored = scored[scored["name"] == "mass_drift"]
     first = own[own["start"] == 0].sort_values(["trajectory", "lead"])["value"]
-    benchmarked = scored[scored["model"] == "ConvLSTM"].sort_values(["trajectory", "lead"])["value"]
+    benchmarked = scored[scored["competitor"] == "ConvLSTM"].sort_values(["trajectory", "lead"])["value"]
     torch.testing.assert_close(torch.tensor(benchmarked.to_numpy()).double(), torch.tensor(first.to_numpy()))
     assert "| mass drift | " in Path("results/report.md").read_text()
     assert '"mass drift"' in Path("results/report.html").read_text()
     # The report keeps what it says of a metric whose module is not there any more.
     del sys.modules["my_metrics"]
-    assert [own["title"] for own in Results(Path("results")).about["protocols"]["p"]["metrics"]][-1] == "mass drift"
+    assert [own["title"] for own in Results(Path("results")).record["protocols"]["p"]["metrics"]][-1] == "mass drift"
 
 
 def test_a_module_that_is_not_there_is_named() -> None:
