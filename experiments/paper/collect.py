@@ -65,7 +65,7 @@ def _speed(results: Mapping[str, Path]) -> list[dict[str, Any]]:
     for name, folder in results.items():
         if not (folder / "cost.csv").exists():
             continue
-        cost = pd.read_csv(folder / "cost.csv").set_index("model")
+        cost = pd.read_csv(folder / "cost.csv").set_index("competitor").dropna(subset="training_seconds")
         for model in cost.index:
             row = {"benchmark": name, "model": model, "paper": PUBLISHED_SPEED.get(str(model))}
             for column in (

@@ -190,7 +190,10 @@ class Schedule:
                 write_file(self.state, json.dumps(self.records, indent=2))
                 now = time.monotonic() - self.begin
                 print(f"[{now:5.0f} s] {part.name} {status}{f': {why}' if why else ''}", flush=True)
-                self.after(self.records)
+                try:
+                    self.after(self.records)
+                except Exception as error:  # a table that cannot be made must not end the trainings
+                    print(f"what is done could not be collected: {type(error).__name__}: {error}", flush=True)
             self._change.notify_all()
 
 
