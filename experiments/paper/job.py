@@ -190,6 +190,7 @@ class Paper:
             json.dumps(checkpoints),
         ]
         words += ["--fields", json.dumps(there.fields[:1]), "--output", str(output), "--reference_solver", "false"]
+        words += ["--leads", json.dumps([1, 10, scale.horizon])]
         words += ["--repeats", str(0 if size else scale.repeats), "--batch_size", "8" if not size else "1"]
         if torch.cuda.is_available():
             words += ["--processes", str(max(1, min(8, self.cores // 2)))]  # physical quantities are measured on cores
