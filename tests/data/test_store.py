@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -92,6 +93,44 @@ def test_statistics_are_those_of_the_training_split_alone(make_store):
     assert numbers["mean"] == pytest.approx(train.mean(), rel=1e-12)
     assert numbers["std"] == pytest.approx(train.std(), rel=1e-9)
     assert (numbers["min"], numbers["max"]) == (train.min(), train.max())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"chunks": (1, 3, 4, 5)},
+        {"chunks": (2, 6, 4, 5)},
+        {"chunks": (1, 6, 2, 5)},
+        {"serializer": zarr.codecs.BytesCodec(endian="big"), "chunks": (1, 6, 4, 5)},
+        {"dtype": "<f8", "chunks": (1, 6, 4, 5)},
+        {"chunk_key_encoding": {"name": "default", "separator": "."}, "chunks": (1, 6, 4, 5)},
+        {"compressors": zarr.codecs.ZstdCodec(), "chunks": (1, 6, 4, 5)},
+    ],
+    ids=str,
+)
+def test_bare_numbers_in_another_layout_are_read_as_zarr_reads_them(make_store, tmp_path, settings):
+    store = make_store(fields=("c", "T"))
+    values = np.asarray(zarr.open_group(store.path)["T"])
+    shutil.copytree(store.path, tmp_path / "other.zarr")
+    shutil.rmtree(tmp_path / "other.zarr" / "T")
+    settings = {"dtype": "<f4", "compressors": None, "fill_value": np.nan} | settings
+    array = zarr.open_group(tmp_path / "other.zarr").create_array("T", shape=values.shape, **settings)
+    array[:] = values
+    other = TrajectoryStore.open(tmp_path / "other.zarr")
+    for i in range(len(store)):
+        np.testing.assert_array_equal(other.read(i), store.read(i))
+        np.testing.assert_array_equal(other.read(i, 2, 5, ["T"]), values[i, 2:5, None])
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0, 0, 0), (1, 3, 0, 2, 2), (3, 5, 1, 3, 4), (2, 0, 1, 0, 0)])
+def test_the_fingerprint_depends_on_every_pixel_of_every_field(make_store, place):
+    values = np.random.default_rng(0).random((4, 6, 2, 4, 5), dtype=np.float32)
+    one = make_store("a.zarr", values=values, fields=("c", "T"))
+    changed = values.copy()
+    changed[place] = np.nextafter(changed[place], np.float32(2))
+    assert make_store("b.zarr", values=changed, fields=("c", "T")).fingerprint != one.fingerprint
+    # Published fingerprints stay what they are: all trajectories in order, (T, C, H, W) of little-endian float32.
+    assert one.fingerprint == hashlib.sha256(values.astype("<f4").tobytes()).hexdigest()
 
 
 def test_the_fingerprint_tells_data_apart(make_store):

@@ -15,6 +15,21 @@ def test_a_window_is_the_slice_that_it_came_from(make_store):
         np.testing.assert_array_equal(torch.cat([window.past, window.future]), source)
 
 
+@pytest.mark.parametrize("preload", [False, True])
+def test_past_and_future_are_transformed_alike(make_store, preload):
+    store = make_store(frames=9, shape=(6, 6), fields=("c", "T"), symmetries=("shift", "flip", "rotate"))
+    settings = {"fields": ["c", "T"], "n_past": 3, "n_future": 2, "symmetries": ["shift", "flip", "rotate"]}
+    windows = WindowDataset(store, [0, 1], preload=preload, **settings)
+    moved = 0
+    for index, (trajectory, start) in enumerate(windows.windows):
+        source = torch.from_numpy(store.read(trajectory, start, start + 5))
+        window = windows[index, 100 + index]
+        expected = transform(source, settings["symmetries"], torch.Generator().manual_seed(100 + index))
+        assert torch.equal(torch.cat([window.past, window.future]), expected)
+        moved += not torch.equal(expected, source)
+    assert moved == len(windows.windows)
+
+
 def test_memory_and_disk_give_the_same_windows(make_store):
     store = make_store(frames=9, fields=("c", "T"))
     settings = {"fields": ["T"], "n_past": 3, "n_future": 2}

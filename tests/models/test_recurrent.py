@@ -68,6 +68,23 @@ def test_loss_covers_the_past_and_draws_from_the_seed():
     assert not torch.equal(first, second)
 
 
+def test_true_frames_are_chosen_for_each_sample_and_step(monkeypatch):
+    model, batch = tiny(), windows(n_future=13, samples=32)
+    chosen: list[torch.Tensor] = []
+    unroll = model.unroll
+    monkeypatch.setattr(model, "unroll", lambda *args: (chosen.append(args[3]), unroll(*args))[1])
+    for probability in (0.0, 0.25, 1.0):
+        monkeypatch.setattr(model, "sampling_probability", lambda p=probability: p)
+        model.loss(batch.past, batch.future)
+        is_true = chosen[-1].float()
+        assert is_true.shape == (32, 12)
+        assert is_true.mean() == pytest.approx(probability, abs=0.08)
+        if 0 < probability < 1:
+            # A choice made once for a sample, or once for a step, would make rows or columns constant.
+            assert ((is_true.mean(dim=0) > 0) & (is_true.mean(dim=0) < 1)).all()
+            assert ((is_true.mean(dim=1) > 0) & (is_true.mean(dim=1) < 1)).sum() > 25
+
+
 def test_schedule_takes_a_part_of_the_run(tmp_path):
     batch = loader(windows(samples=8), batch_size=2)
     first, second = Schedule(), Schedule()
