@@ -61,10 +61,22 @@ def test_filmstrip_refuses_leads_that_are_not_there(frames, leads):
 def test_diverged_and_constant_frames_can_be_drawn(frames, tmp_path):
     forecast = frames[1].copy()
     forecast[3:] = np.nan
-    plot.save(plot.filmstrip(frames[0], forecast, [1, 6]), tmp_path / "diverged.png")
+    figure = plot.filmstrip(frames[0], forecast, [1, 6])
+    images = [axes.images[0] for axes in figure.axes if axes.images]
+    low, high = frames[0][[0, 5]].min(), frames[0][[0, 5]].max()
+    # What is not finite is grey, and changes neither the colours of the rest nor the error's.
+    assert [image.get_clim() for image in images[:4]] == [(low, high)] * 4
+    largest = np.abs(forecast[0] - frames[0][0]).max()
+    assert images[4].get_clim() == pytest.approx((-largest, largest))
+    colours = images[3].to_rgba(images[3].get_array())
+    np.testing.assert_allclose(colours[..., :3], 0xB0 / 255, atol=1e-3)
+    assert (images[2].to_rgba(images[2].get_array())[..., 0] != colours[..., 0]).any()
+    assert imageio.imread(plot.save(figure, tmp_path / "diverged.png")).shape[1] >= 500
     flat = np.ones_like(forecast)
-    plot.save(plot.filmstrip(flat, flat, [1]), tmp_path / "flat.png")
-    plot.save(plot.preview(flat, np.arange(6)), tmp_path / "preview.png")
+    for name, figure in {"flat": plot.filmstrip(flat, flat, [1]), "preview": plot.preview(flat, np.arange(6))}.items():
+        limits = [axes.images[0].get_clim() for axes in figure.axes if axes.images]
+        assert all(np.isfinite(limits).all() and low <= high for low, high in limits)
+        assert imageio.imread(plot.save(figure, tmp_path / f"{name}.png")).shape[1] >= 200
 
 
 def test_preview_draws_a_row_for_each_trajectory(frames):

@@ -111,8 +111,16 @@ def test_other_windows_are_refused(batch: ToyWindow, message: str):
         trainer().validate(tiny(), loader(batch), verbose=False)
 
 
-def test_training_takes_any_number_of_future_frames():
-    trainer(max_epochs=1).fit(tiny(horizon=4), loader(windows(n_future=6)), loader(windows(n_future=4)))
+@pytest.mark.parametrize("n_future", [1, 3, 6, 9])
+def test_training_takes_any_number_of_future_frames(n_future: int):
+    model, batch = tiny(horizon=4), windows(n_future=n_future)
+    expected = (model.train()(batch.past, n_future) - batch.future).square().mean().item()
+    model = tiny(horizon=4)
+    runner = trainer(max_epochs=1)
+    runner.fit(model, loader(batch), loader(windows(n_future=4)))
+    assert runner.global_step == 1
+    assert runner.callback_metrics["train/mse"].item() == pytest.approx(expected, rel=1e-5)
+    assert runner.callback_metrics["val/mse"] > 0
 
 
 # A loss that is not finite
