@@ -1,4 +1,4 @@
-"""What a run writes besides its weights, and how it goes on when it is interrupted."""
+"""What a run writes: checkpoints to resume from, forecasts, tables, and a record of itself."""
 
 from microevo.callbacks.channels_last import ChannelsLast
 from microevo.callbacks.checkpoints import SaveLast, SeedSteps, find_checkpoint, has_checkpoints

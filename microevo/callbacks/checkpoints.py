@@ -153,7 +153,7 @@ class SaveLast(Checkpoint):
         self._finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what Ctrl-C or SIGTERM interrupts, and say how to go on."""
+        """Save what Ctrl-C or SIGTERM interrupts, and say how to resume."""
         if isinstance(exception, SIGTERMException):
             exception.code = 128 + signal.SIGTERM  # as a shell reports it; Lightning leaves with 0
         begun = self._begun
@@ -172,7 +172,7 @@ class SaveLast(Checkpoint):
         path = self._path or (Path(trainer.default_root_dir) / recorded if recorded else None)
         if trainer.is_global_zero and path is not None and path.exists():
             print(
-                f"\nmicroevo: interrupted; the same command with --ckpt_path {os.path.relpath(path)} goes on from {where}",
+                f"\nmicroevo: interrupted; the same command with --ckpt_path {os.path.relpath(path)} resumes from {where}",
                 file=sys.stderr,
             )
 
@@ -274,7 +274,7 @@ def _validates_at_epoch_ends(trainer: Trainer) -> bool:
 
 
 def _restart_validation(trainer: Trainer) -> None:
-    """Let a resumed run validate on all windows: Lightning would go on with those that were not yet seen."""
+    """Let a resumed run validate on all windows: Lightning would validate only those that were not yet seen."""
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     progress.reset()
     progress.increment_ready()

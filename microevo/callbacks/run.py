@@ -48,7 +48,7 @@ class SaveRun(SaveConfigCallback):
         tree = yaml.safe_load(text)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                about["wandb_id"] = logger.experiment.id  # a resumed run goes on under it
+                about["wandb_id"] = logger.experiment.id  # a resumed run continues it
         write_file(free_path(folder / f"run-{name}.json"), json.dumps(about, indent=2) + "\n")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):

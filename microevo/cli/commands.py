@@ -25,7 +25,7 @@ def simulate(args: Sequence[str]) -> None:
     for earlier, name in RENAMED.items():
         if (value := settings.pop(earlier)) is not None:
             settings[name] = value
-    _refuse_absent_device(settings["device"])
+    _check_device(settings["device"])
     everything = [] if settings["trajectories"] == ALL else ["--trajectories", ALL]
     command = _command("simulate", [*args, *everything])
     store = generate(**settings, command=command)
@@ -52,7 +52,7 @@ def benchmark(args: Sequence[str]) -> None:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise ValueError(f"there is no module {error.name}, given in --modules; is it on PYTHONPATH?") from None
-    _refuse_absent_device(settings["device"])
+    _check_device(settings["device"])
     for paths in {} if settings["render_only"] else settings["checkpoints"].values():
         for path in [paths] if isinstance(paths, str) else paths:
             read_checkpoint(path)
@@ -60,17 +60,17 @@ def benchmark(args: Sequence[str]) -> None:
 
 
 def compare(args: Sequence[str]) -> None:
-    """Hold simulated trajectories against a published sample."""
+    """Compare simulated trajectories with a published sample."""
     from microevo.likeness import compare as run
 
     run(**_parse("compare", run, args))
 
 
-def _refuse_absent_device(device: str) -> None:
+def _check_device(device: str) -> None:
     try:
         kind = "cpu" if device == "auto" else torch.device(device).type
     except RuntimeError:
-        raise ValueError(f"{device} is no device; use cpu or cuda") from None
+        raise ValueError(f"{device} is not a device; use cpu or cuda") from None
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"PyTorch finds no GPU for the device {device}; use cpu")
 

@@ -50,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if words[0] not in COMMANDS:
         nearest = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"the commands are {', '.join(COMMANDS)}"
-        _refuse(f"there is no command {words[0]}; {hint}", code=2)
+        _exit(f"there is no command {words[0]}; {hint}", code=2)
 
     # Imported here, so that the overview comes at once.
     from microevo.cli import errors
@@ -59,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> None:
         with errors.quiet(words[0]):
             _run(words[0], words[1:])
     except KeyboardInterrupt:
-        print("\nmicroevo: interrupted; the same command goes on where it was", file=sys.stderr)
+        print("\nmicroevo: interrupted; the same command resumes", file=sys.stderr)
         raise SystemExit(130) from None
     except SystemExit as leave:
         if isinstance(leave.__context__, KeyboardInterrupt):  # Lightning has said so, and leaves with 1
@@ -68,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except errors.EXPECTED as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        _refuse(errors.sentence(error), code=errors.exit_code(error))
+        _exit(errors.sentence(error), code=errors.exit_code(error))
 
 
 def _run(command: str, args: list[str]) -> None:
@@ -87,7 +87,7 @@ def _run(command: str, args: list[str]) -> None:
     }[command](args)
 
 
-def _refuse(sentence: str, code: int) -> NoReturn:
+def _exit(sentence: str, code: int) -> NoReturn:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # once among the processes of a run
         print(f"microevo: error: {sentence}", file=sys.stderr)
     raise SystemExit(code)

@@ -1,4 +1,4 @@
-"""The folder of a run: a new one, that of an earlier run that goes on, and that one training at a time uses it."""
+"""The folder of a run: a new one, or that of the run that is resumed; one training at a time writes into it."""
 
 import contextlib
 import datetime

@@ -137,7 +137,7 @@ class TrainingCLI(LightningCLI):
         self.ckpt_path = self.config[self.command].pop("ckpt_path")
 
     def before_instantiate_classes(self) -> None:
-        """Find the run's folder and the checkpoint; refuse what would silently do something else."""
+        """Find the run's folder and the checkpoint, and check what would otherwise silently do something else."""
         config = self.config[self.subcommand]
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code; leave it out")
@@ -237,7 +237,7 @@ class TrainingCLI(LightningCLI):
         home = self._home() if config.run_dir is None else Path(config.run_dir)
         requeued = requeued_run(home) if self.command == "fit" and asked is None else None
         if requeued is not None:
-            print(f"SLURM requeued this job: the training in {requeued} goes on")
+            print(f"SLURM requeued this job: the training in {requeued} is resumed")
             run_dir, self.ckpt_path = requeued, "last"
         elif config.run_dir is not None or asked in ("last", "best"):
             run_dir = home

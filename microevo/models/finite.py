@@ -15,7 +15,7 @@ class FiniteGuard(Callback):
     """
 
     def __init__(self) -> None:
-        self._step = 0
+        self._trajectories: Int[Tensor, " B"]
         self._pending: LossCheck | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,16 +29,14 @@ class FiniteGuard(Callback):
             ValueError: It was not, in one of the processes.
         """
         self._check_loss(trainer)
-        self._step = trainer.global_step
+        self._trajectories = batch.trajectory
 
-    def on_train_batch_end(  # type: ignore[override]
-        self, trainer: Trainer, pl_module: LightningModule, outputs: dict[str, Tensor], batch: Any, batch_idx: int
-    ) -> None:
-        """Begin to read the loss."""
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Begin to read the loss, so early that the device still has work when the host reads it."""
         # A loss that is not finite in one process spoils the weights of all: they must stop together.
-        finite = pl_module.all_gather(outputs["loss"].detach().isfinite())
+        finite = pl_module.all_gather(loss.detach().isfinite())
         assert isinstance(finite, Tensor)
-        self._pending = LossCheck.start(self._step, batch.trajectory, finite.flatten())
+        self._pending = LossCheck.start(trainer.global_step, self._trajectories, finite.flatten())
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop before weights that are not finite are scored, and saved if a score tells so.
@@ -138,5 +136,5 @@ class LossCheck(NamedTuple):
             where = f"the batch of trajectories {sorted(set(self.trajectories.tolist()))}"
         raise ValueError(
             f"The training loss is not finite at optimiser step {self.step}, in {where}; look for NaN in the "
-            "data, lower lr or set trainer.gradient_clip_val, and go on from the last checkpoint."
+            "data, lower lr or set trainer.gradient_clip_val, and resume from the last checkpoint."
         )

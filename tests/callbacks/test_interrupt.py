@@ -1,4 +1,4 @@
-"""Trainings that are stopped from outside, and that go on."""
+"""Trainings that are stopped from outside, and resumed."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def steps(run: Path) -> int:
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
     ids=["ctrl-c", "term", "kill"],
 )
-def test_a_stopped_training_goes_on(tmp_path, small_store, in_process, capsys, stop, code):
+def test_a_stopped_training_resumes(tmp_path, small_store, in_process, capsys, stop, code):
     command = ["fit", "--config", config(tmp_path, small_store), "--run_dir", "run", "--ckpt_path", "last"]
     process = subprocess.Popen(
         [sys.executable, "-m", "microevo", *map(str, command)],
@@ -71,7 +71,7 @@ def test_a_stopped_training_goes_on(tmp_path, small_store, in_process, capsys, s
     assert "Traceback" not in errors
     if stop != signal.SIGKILL:
         assert "--ckpt_path" in errors
-        assert "goes on from" in errors
+        assert "resumes from" in errors
     done = steps(tmp_path / "run")
     assert done > 0
     longer = [*command, "--trainer.max_epochs", -1, "--trainer.max_steps", done + 12]

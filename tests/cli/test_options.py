@@ -115,7 +115,7 @@ def test_a_command_without_model_or_data_says_what_it_needs(cli, command):
         (["--sample={composition: {low: 0, hihg: 1}}"], ["Range", "'hihg'", "did you mean high?"]),
         (["--sample={composition: {low: 1, high: 0}}"], ["low <= high", "low is 1.0"]),
         (["--sample={compsition: {low: 0, high: 1}}"], ["can vary composition", "not compsition"]),
-        (["--device=gpuu"], ["gpuu is no device"]),
+        (["--device=gpuu"], ["gpuu is not a device"]),
         pytest.param(
             ["--device=cuda"],
             ["no GPU for the device cuda; use cpu"],

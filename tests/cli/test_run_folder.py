@@ -186,7 +186,7 @@ def slurm(monkeypatch):
     return restart
 
 
-def test_a_requeued_job_goes_on_in_its_own_folder(cli, slurm, monkeypatch):
+def test_a_requeued_job_resumes_in_its_own_folder(cli, slurm, monkeypatch):
     fit = ["fit", "--config", "tiny.yaml"]
     monkeypatch.setenv("SLURM_JOB_ID", "16")
     assert cli(*fit).code == 0  # another job
@@ -195,7 +195,7 @@ def test_a_requeued_job_goes_on_in_its_own_folder(cli, slurm, monkeypatch):
     slurm()
     resumed = cli(*fit, "--trainer.max_epochs=4")
     assert resumed.code == 0, resumed.err
-    assert "SLURM requeued this job: the training in runs/tiny-2 goes on" in resumed.out
+    assert "SLURM requeued this job: the training in runs/tiny-2 is resumed" in resumed.out
     assert sorted(path.name for path in Path("runs").iterdir()) == ["tiny", "tiny-2"]
     assert steps("runs/tiny-2/checkpoints/last.ckpt") == 4
 

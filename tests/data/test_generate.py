@@ -470,7 +470,7 @@ def test_killed_and_interrupted_simulations_end_in_the_same_bytes(tmp_path, reci
     _, told = stopped.communicate(timeout=60)
     assert time.monotonic() - pressed < 10
     assert stopped.returncode == 130
-    assert told.strip().splitlines()[-1] == "microevo: interrupted; the same command goes on where it was"
+    assert told.strip().splitlines()[-1] == "microevo: interrupted; the same command resumes"
     assert "Traceback" not in told
     assert _all_end(stopped.pid)
 
