@@ -141,9 +141,9 @@ def test_the_readmes_code_runs(workplace):
     assert names["Mine"](width=4)(past, 3).shape == (2, 3, 1, 16, 16)
     from microevo.processes import simulate, trajectory_generator
 
-    fading = simulate(names["Fading"](), [trajectory_generator(0, 0)], 3)
-    assert fading.shape == (1, 3, 1, 64, 64)
-    assert torch.allclose(fading[:, 2] / fading[:, 1], torch.tensor(0.904837))
+    stripes = simulate(names["SwiftHohenberg"](), [trajectory_generator(0, 0)], 30)
+    assert stripes.shape == (1, 30, 1, 64, 64)
+    assert float(stripes[:, -1].std()) > 5 * float(stripes[:, 5].std())
     metric = find("mass_drift")
     assert metric is not None
     assert torch.allclose(metric(past + 0.25, past), torch.full((2, 10), 0.25))

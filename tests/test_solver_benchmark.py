@@ -56,7 +56,7 @@ def test_data_sets_are_timed(tmp_path: Path) -> None:
     assert (table["per_100"] > 0).all()
     whole = table["start"] + table["per_100"] / 100 * (table["recipe_frames"] - 1)
     assert whole.to_numpy() == pytest.approx(table["trajectory"].to_numpy())
-    targets = {"Grain growth": 60, "Dendrite": 7, "Spinodal, regular solution, cheap": 6}
+    targets = {"Grain growth": 60, "Dendrite": 7, "Spinodal, regular solution, fast": 6}
     assert table["target"].dropna().to_dict() == targets | {"Spinodal, regular solution, accurate": 7}
 
 

@@ -144,7 +144,7 @@ SOLVER_NOTES = f"""\
   just formed, later the merging of domains amplifies errors"""
 
 PROCESS_NOTES = """\
-- CPU seconds per trajectory on one core, float32, no parameters drawn
+- CPU seconds per trajectory on one core, float32, no parameters sampled
 - "per 100 frames": mean over the frames timed after the first saved one, with the range over rounds in brackets
 - "scaled": a few steps were timed right after the start, and multiplied by the steps of the recipe's late frames
 """

@@ -18,11 +18,11 @@ RECIPES = Path(__file__).parents[2] / "data" / "recipes"
 
 @dataclass
 class Run:
-    """Trajectories of a process that go on by a few frames with each call.
+    """Trajectories of a process that continue by a few frames with each call.
 
     Attributes:
         name: The process and its setting.
-        process: What evolves; none of its parameters are drawn.
+        process: What evolves; none of its parameters are sampled.
         batch: Trajectories at once.
         step: Frames per call.
         recipe_frames: Frames of a whole trajectory.
@@ -67,17 +67,17 @@ class Run:
 def runs() -> list[Run]:
     """All data sets: as their recipes say, and with four times as many cells along each side."""
     quartic, _ = recipe("spinodal.yaml")
-    cheap, frames = recipe("spinodal-published.yaml")
+    fast, frames = recipe("spinodal-published.yaml")
     grains, grain_frames = recipe("grain-growth-paper.yaml")
     dendrite, _ = recipe("dendrite.yaml")
     wave, _ = recipe("plane-wave.yaml")
-    accurate = replace(cheap, scheme="accurate")
+    accurate = replace(fast, scheme="accurate")
     small = [
         run
         for batch in (1, 8)
         for run in (
             Run("Spinodal, quartic", quartic, batch, 20, 100),
-            Run("Spinodal, regular solution, cheap", cheap, batch, 10, frames, (190, 6.0), from_quench=True),
+            Run("Spinodal, regular solution, fast", fast, batch, 10, frames, (190, 6.0), from_quench=True),
             Run("Spinodal, regular solution, accurate", accurate, batch, 4, frames, (100, 7.0)),
             Run("Grain growth", grains, batch, 4, grain_frames, (200, 60.0)),
             Run("Dendrite", dendrite, batch, 10, 100, (100, 7.0)),
@@ -88,7 +88,7 @@ def runs() -> list[Run]:
     steps_of_dendrite = 39
     large = [
         Run("Spinodal, quartic", enlarged(quartic), 1, 20, 100),
-        Run("Spinodal, regular solution, cheap", enlarged(cheap, 0.0, 0.005), 1, 2, frames, share=10 / 50),
+        Run("Spinodal, regular solution, fast", enlarged(fast, 0.0, 0.005), 1, 2, frames, share=10 / 50),
         Run("Spinodal, regular solution, accurate", enlarged(accurate, 2**-7, 0.005), 1, 2, frames, share=10 / 250),
         Run("Grain growth", replace(enlarged(grains, 0.3, 0.1), grains=1600), 1, 2, grain_frames, share=0.1),
         Run("Dendrite", enlarged(dendrite, 0.0, 5e-4), 1, 2, 100, share=5 / steps_of_dendrite),
@@ -159,7 +159,7 @@ def measure(cases: Sequence[Run], rounds: int) -> pd.DataFrame:
 
 
 def recipe(name: str) -> tuple[Process, int]:
-    """Process and frames of a recipe; what it draws per trajectory keeps the one value that it states."""
+    """Process and frames of a recipe; what is sampled per trajectory keeps the one value that it states."""
     tree = yaml.safe_load((RECIPES / name).read_text())
     settings = dict(tree["process"]["init_args"])
     grid = Grid(**settings.pop("grid"))

@@ -66,7 +66,7 @@ def generate(
         command: The shell command that finishes the whole store, kept in it for whoever has to do so.
 
     Returns:
-        The store; unfinished if trajectories outside the asked range are missing.
+        The store; unfinished if trajectories outside the selected range are missing.
 
     Raises:
         FileExistsError: `output` exists and was made with other settings.
@@ -103,17 +103,17 @@ def generate(
             **values,
         },
     )
-    asked = _asked(trajectories, len(names))
+    selected = _selected(trajectories, len(names))
     store = _open_or_create(Path(output), layout, overwrite)
     if store.attributes["complete"]:
         return store
 
-    todo = store.missing(asked)
+    todo = store.missing(selected)
     simulation = Simulation(process=process, values=values, seed=seed, store=store, device=device)
-    total = len(asked) * frames
+    total = len(selected) * frames
     with tqdm(total=total, initial=total - len(todo) * frames, unit="frame", desc=str(output)) as progress:
         simulate_batches(simulation, batches(todo, batch_size, workers), workers, progress.update)
-    if len(asked) == len(store) or not store.missing():
+    if len(selected) == len(store) or not store.missing():
         store.finish()
     return store
 
@@ -135,7 +135,7 @@ def _check_settings(splits: Mapping[str, int], batch_size: int, workers: int, se
         )
 
 
-def _asked(trajectories: str, count: int) -> range:
+def _selected(trajectories: str, count: int) -> range:
     """The trajectories that a text such as `100:200` selects among `count`."""
     ends = re.fullmatch(r"(\d*):(\d*)", trajectories)
     if not ends:
@@ -144,13 +144,13 @@ def _asked(trajectories: str, count: int) -> range:
             "and either may be left out"
         )
     first, end = (int(number) if number else None for number in ends.groups())
-    asked = range(count)[first:end]
-    if not asked:
+    selected = range(count)[first:end]
+    if not selected:
         raise ValueError(
             f"trajectories {trajectories} are none of this store, which has {count}, numbered 0 to {count - 1}; begin with one "
             "of these, and end above it"
         )
-    return asked
+    return selected
 
 
 def _open_or_create(path: Path, layout: StoreSchema, overwrite: bool) -> TrajectoryStore:

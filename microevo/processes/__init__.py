@@ -6,6 +6,7 @@ from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
 from microevo.processes.integrators.base import StepError, Stepper
 from microevo.processes.integrators.bdf2 import SpectralBDF2
+from microevo.processes.integrators.runge_kutta import RungeKutta
 from microevo.processes.parameters import Parameters
 from microevo.processes.plane_wave import PlaneWave
 from microevo.processes.process import (
@@ -29,6 +30,7 @@ __all__ = [
     "PlaneWave",
     "Process",
     "RegularSolution",
+    "RungeKutta",
     "SpectralBDF2",
     "SpinodalDecomposition",
     "StepError",

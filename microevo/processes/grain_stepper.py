@@ -16,7 +16,7 @@ CHECK_EVERY = 6.0  # between two looks at the distances of grains [1/(L m)]; a b
 
 
 @dataclass
-class Lane:
+class Trajectory:
     """One trajectory: its order parameters and where it stands between two checks."""
 
     order: SharedOrder
@@ -52,52 +52,55 @@ class GrainStepper(Stepper):
     ) -> None:
         self.gamma, self.k, self.rates = gamma, k, rates
         self.limit, self.fields, self.dtype, self.walls = limit, fields, dtype, walls
-        self.lanes: list[Lane] = []
+        self.trajectories: list[Trajectory] = []
 
     def _start(self, u0: Float[Tensor, "n 2 H W"]) -> None:
         """Begin with order parameters 1 inside the grains whose numbers `u0` holds, and 0 outside."""
         self.device = u0.device
         numbers = u0[:, 1].cpu().double()
-        for lane, ids in enumerate(numbers):
+        for index, ids in enumerate(numbers):
             if not bool(((ids >= 0) & (ids == ids.round())).all()):
-                raise StepError(lane, f"at time {self.t:g} a grain number is not one of 0, 1, 2, ...")
+                raise StepError(index, f"at time {self.t:g} a grain number is not one of 0, 1, 2, ...")
         dtype = np.dtype(str(self.dtype).removeprefix("torch."))
         length = math.sqrt(8 * self.k)
-        self.lanes = [
-            Lane(SharedOrder(ids.long().numpy(), self.fields, length, dtype, self.walls), float(rate))
+        self.trajectories = [
+            Trajectory(SharedOrder(ids.long().numpy(), self.fields, length, dtype, self.walls), float(rate))
             for ids, rate in zip(numbers, self.rates.expand(len(numbers)), strict=True)
         ]
 
     def _advance(self, time: float) -> None:
-        for number, lane in enumerate(self.lanes):
-            left = (time - self.t) * lane.rate
+        for index, trajectory in enumerate(self.trajectories):
+            left = (time - self.t) * trajectory.rate
             steps = math.ceil(left / self.limit - 1e-9)
             done = 0
             while done < steps:
                 dt = left / steps
-                until_check = max(1, math.ceil((CHECK_EVERY - lane.since_check) / dt - 1e-9))
+                until_check = max(1, math.ceil((CHECK_EVERY - trajectory.since_check) / dt - 1e-9))
                 count = min(until_check, steps - done)
-                self._euler(lane.order, dt, count)
+                self._euler(trajectory.order, dt, count)
                 done += count
                 now = self.t + (time - self.t) * done / steps
-                if not lane.order.track():
+                if not trajectory.order.track():
                     raise StepError(
-                        number, f"at time {now:.6g} an order parameter is not finite (step {dt / lane.rate:.3g})"
+                        index, f"at time {now:.6g} an order parameter is not finite (step {dt / trajectory.rate:.3g})"
                     )
-                lane.since_check += count * dt
+                trajectory.since_check += count * dt
                 if count == until_check:
-                    lane.since_check = 0.0
-                    self._keep_apart(number, lane.order, now)
+                    trajectory.since_check = 0.0
+                    self._keep_apart(index, trajectory.order, now)
 
     @property
     def u(self) -> Float[Tensor, "n 2 H W"]:
         """`sum eta^2` and the grain number of each cell at the present time."""
-        states = [torch.from_numpy(np.stack([lane.order.squares, lane.order.ids])) for lane in self.lanes]
+        states = [
+            torch.from_numpy(np.stack([trajectory.order.squares, trajectory.order.ids]))
+            for trajectory in self.trajectories
+        ]
         return torch.stack(states).to(device=self.device, dtype=self.dtype)
 
-    def order_parameters(self, lane: int = 0) -> Float[Tensor, "Q H W"]:
+    def order_parameters(self, index: int = 0) -> Float[Tensor, "Q H W"]:
         """The fields of one trajectory."""
-        return torch.from_numpy(self.lanes[lane].order.eta).movedim(2, 0).clone()
+        return torch.from_numpy(self.trajectories[index].order.eta).movedim(2, 0).clone()
 
     # ----------------------------------------------------------------- steps
 
@@ -119,11 +122,11 @@ class GrainStepper(Stepper):
             eta = torch.from_numpy(order.eta).to(self.device)
             order.eta = euler_torch(eta, steps, *map(float, coefficients), walls=self.walls).cpu().numpy()
 
-    def _keep_apart(self, number: int, order: SharedOrder, time: float) -> None:
+    def _keep_apart(self, index: int, order: SharedOrder, time: float) -> None:
         nearest = order.reassign()
         if nearest < order.length:
             raise StepError(
-                number,
+                index,
                 f"at time {time:.6g} two grains of one order parameter are {nearest:.1f} cells apart and would merge; "
                 f"use more than {self.fields} order_parameters or fewer grains",
             )

@@ -56,6 +56,17 @@ class Grid:
             u = u.unflatten(axis, (-1, self.coarsen)).mean(axis + 1)
         return u
 
+    def laplacian(self, u: Float[Tensor, "n C *cells"]) -> Float[Tensor, "n C *cells"]:
+        """Laplacian by second differences of neighbouring cells, second order in the spacing [1/l0^2]."""
+        total = torch.zeros_like(u)
+        for axis in range(2, u.ndim):
+            before, after = u.roll(1, axis), u.roll(-1, axis)
+            if self.boundary == "no-flux":  # beyond a wall comes the mirror image
+                before.select(axis, 0).copy_(u.select(axis, 0))
+                after.select(axis, -1).copy_(u.select(axis, -1))
+            total += before + after - 2 * u
+        return total / self.spacing**2
+
     def ghosts(self, width: int) -> Int64[Tensor, " padded"]:
         """Which cell each one of the grid with `width` ghost cells on every side copies, both flattened.
 

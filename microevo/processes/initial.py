@@ -1,4 +1,4 @@
-"""Initial states, each trajectory drawn from a generator of its own."""
+"""Initial states, each trajectory from a random number generator of its own."""
 
 from collections.abc import Sequence
 

@@ -42,4 +42,6 @@ class Parameters:
 
     def select(self, trajectories: Sequence[int] | Tensor) -> "Parameters":
         """Those of some trajectories of the batch."""
+        if not self.columns:
+            return self
         return Parameters(self.numbers, {name: column[trajectories] for name, column in self.columns.items()})

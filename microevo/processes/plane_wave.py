@@ -26,7 +26,7 @@ class PlaneWave(Process):
 
     Both u - 1/2 and v solve w_tt + 2 alpha w_t = c^2 lap w with c^2 = (omega^2 + alpha^2) / |k|^2. The quadrature v says
     which way the wave travels, which a single frame of u does not. The defaults are the published sample of MicroEvoEval
-    (arXiv 2511.08955) in pixels and frames. Nothing is random: a set of different waves draws its parameters.
+    (arXiv 2511.08955) in pixels and frames. Nothing is random: a set of different waves samples its parameters.
 
     Args:
         grid: Where it is evaluated, and how the image is made of it. The image is cut out of an endless plane, so its

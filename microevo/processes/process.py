@@ -15,6 +15,9 @@ from torch import Tensor
 
 from microevo.processes.grid import Grid
 from microevo.processes.integrators.base import StepError, Stepper
+from microevo.processes.integrators.bdf2 import SpectralBDF2
+from microevo.processes.integrators.runge_kutta import RungeKutta
+from microevo.processes.integrators.transforms import modes_of
 from microevo.processes.parameters import Parameters
 
 OWN = "microevo.processes"  # whose modules a store may name; also the group of entry points of other packages
@@ -41,8 +44,9 @@ class Field:
 class Process(ABC):
     """A law of evolution with its parameters, grid and sampling in time.
 
-    A new process is a frozen dataclass with the equation in its docstring. Its settings are numbers. Those that it names in
-    `parameters` may differ between the trajectories of a batch, and are handed to its methods beside it, as `p`.
+    A new process is a frozen dataclass with the equation in its docstring, an initial state, and its equation: the methods
+    `linear` and `nonlinear`, or `rhs`. Its settings are numbers. Those that it names in `parameters` may differ between the
+    trajectories of a batch, and are handed to its methods beside it, as `p`.
 
     Args:
         grid: Where it is solved, and how the image is made of it.
@@ -78,9 +82,37 @@ class Process(ABC):
     def initial(self, generators: Sequence[torch.Generator], p: Parameters) -> Float[Tensor, "n C *cells"]:
         """The state at time 0, each trajectory from a random number generator of its own."""
 
-    @abstractmethod
+    def linear(self, k2: Float[Tensor, "*modes"], p: Parameters) -> Tensor:
+        """Symbol of the linear part of `du/dt` for squared wavenumbers `k2` [1/t0]; -kappa k2 for `kappa lap u`."""
+        raise NotImplementedError
+
+    def nonlinear(self, u: Float[Tensor, "n C *cells"], p: Parameters) -> Float[Tensor, "n C *cells"]:
+        """The rest of `du/dt`, on the field, before it is multiplied by `nonlinear_symbol`."""
+        raise NotImplementedError
+
+    def nonlinear_symbol(self, k2: Float[Tensor, "*modes"], p: Parameters) -> Tensor:
+        """What the nonlinear part is multiplied by for squared wavenumbers `k2`: 1, or -M k2 in `M lap f(u)`."""
+        return torch.ones_like(k2)
+
+    def rhs(self, u: Float[Tensor, "n C *cells"], p: Parameters) -> Float[Tensor, "n C *cells"]:
+        """`du/dt` as a whole, of an equation without a stiff linear part."""
+        raise NotImplementedError
+
     def stepper(self, p: Parameters) -> Stepper:
-        """The integrator that suits this process."""
+        """The integrator: implicit in the linear part where there is one, else explicit in the right-hand side."""
+        kind = type(self)
+        if kind.rhs is not Process.rhs:
+            return RungeKutta(lambda u, trajectories: self.rhs(u, p.select(trajectories).to(u)))
+        if kind.linear is Process.linear or kind.nonlinear is Process.nonlinear:
+            raise TypeError(f"{kind.__name__} needs its equation: the methods linear and nonlinear, or the method rhs")
+        basis = modes_of(self.grid)
+        k2 = basis.wavenumbers_squared()
+
+        def nonlinear(u: Tensor, out: Tensor, trajectories: np.ndarray) -> None:
+            out.copy_(self.nonlinear(u, p.select(torch.from_numpy(trajectories)).to(u)))
+
+        linear, symbol = self.linear(k2, p), self.nonlinear_symbol(k2, p)
+        return SpectralBDF2(basis=basis, linear=linear, symbol=symbol, nonlinear=nonlinear)
 
     def image(self, u: Float[Tensor, "n C *cells"]) -> Float[Tensor, "n C *pixels"]:
         """What is saved of a state."""

@@ -53,7 +53,7 @@ class RegularSolution(Process):
             statistics alone matter, since single droplets vanish at other times.
         time_step: Longest step, taken from time 2 (accurate) or 20 (fast) on, shorter ones in proportion before. Unless
             given, it is 0.02 (fast), or 0.004 but at most 0.15 kappa / diffusivity (accurate), of the values given here
-            also where trajectories draw others: all of a store take the same [fr].
+            also where those of the trajectories differ: all of a store take the same [fr].
     """
 
     fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1"),)
@@ -150,7 +150,7 @@ class RegularSolution(Process):
     ) -> Float[Tensor, " n"]:
         """Integral of the free energy density `Omega c(1-c) + c ln c + (1-c) ln(1-c) + kappa/2 |grad c|^2` [kT px^d].
 
-        Beyond 0 and 1, where there is no mixture, the density without the gradient goes on as a steep straight line, so that
+        Beyond 0 and 1, where there is no mixture, the density without the gradient continues as a steep straight line, so that
         a field which leaves these bounds (a bad forecast may) never gains by it.
 
         Args:

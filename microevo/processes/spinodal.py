@@ -21,7 +21,7 @@ from microevo.processes.process import Field, Process
 DOMAINS = 0.3  # deviation from the mean, in half gaps and root mean square, from which on the mixture has domains
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
 LOOSEST = 1e-2  # tolerance of data; beyond, domains merge and vanish at other times than they should
-ROUGHEST = 1.0  # tolerance of `coarser`: an error as large as the field; the frames limit the steps long before
+COARSEST = 1.0  # tolerance of `coarser`: an error as large as the field; the frames limit the steps long before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class SpinodalDecomposition(Process):
         c_alpha: Composition of the one phase.
         c_beta: Composition of the other phase, above `c_alpha`.
         tolerance: Error in time that the step size is adapted to, relative to the field. After the first coarsening, 1e-3
-            errs by about 1e-3 on 64 x 64 cells and 2e-3 on 256 x 256, 3e-4 by a quarter to a third of that.
+            leaves an error of about 1e-3 on 64 x 64 cells and 2e-3 on 256 x 256, 3e-4 a quarter to a third of that.
     """
 
     fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1"),)
@@ -154,6 +154,21 @@ class SpinodalDecomposition(Process):
             sums = torch.stack([part.flatten(1).sum(1, dtype=torch.float64) for part in parts], dim=1)
         return grid.cell_volume * (self.rho * sums[:, 0] + kappa.to(sums) / 2 * sums[:, 1])
 
+    # ------------------------------------------------------------ the equation
+
+    def linear(self, k2: Float[Tensor, "*modes"], p: Parameters) -> Tensor:
+        """`-M lap kappa lap c`."""
+        return -p.mobility * p.kappa * k2**2
+
+    def nonlinear_symbol(self, k2: Float[Tensor, "*modes"], p: Parameters) -> Tensor:
+        """`M lap` of the nonlinear part."""
+        return -p.mobility * k2
+
+    def nonlinear(self, u: Float[Tensor, "n 1 *cells"], p: Parameters) -> Float[Tensor, "n 1 *cells"]:
+        """`f'(c)`."""
+        y = u - self.middle
+        return 4 * self.rho * y * (y.square() - self.half_gap**2)
+
     # ------------------------------------------------------------- simulation
 
     def fast(self) -> "SpinodalDecomposition":
@@ -195,16 +210,16 @@ class SpinodalDecomposition(Process):
         unstable = 4 * self.rho * (3 * (composition - self.middle) ** 2 - self.half_gap**2).clamp(max=0).numpy()
         kappa_over_mobility = (kappa / mobility).numpy()
 
-        def stabiliser(dt: np.ndarray, developed: np.ndarray) -> np.ndarray:
+        def stabiliser(dt: np.ndarray, separation: np.ndarray) -> np.ndarray:
             # BDF2 needs 3/4 of f'', less the root, which the gradient term supplies; 15 % are for c beyond the phases.
             needed = 1.15 * 0.75 * curvature - np.sqrt(kappa_over_mobility / dt)
             # With 5/6 of f'' of the mixture the scheme's two errors cancel in the wave that grows fastest.
-            best = 5 / 6 * unstable * np.maximum(0.0, 1 - (developed / DOMAINS) ** 2)
+            best = 5 / 6 * unstable * np.maximum(0.0, 1 - (separation / DOMAINS) ** 2)
             return np.maximum(needed, best)
 
         height, root = np.array([4 * self.rho, self.half_gap**2], dtype=self.precision)
 
-        def nonlinear(y: Tensor, out: Tensor) -> None:
+        def nonlinear(y: Tensor, out: Tensor, trajectories: np.ndarray) -> None:
             if y.is_cpu:
                 double_well(y.view(-1).numpy(), out.view(-1).numpy(), height, root)
             else:
@@ -213,18 +228,17 @@ class SpinodalDecomposition(Process):
         def energy(y: Tensor, modes: Tensor, trajectories: np.ndarray) -> Tensor:
             return self._free_energy(y, modes, kappa if len(kappa) == 1 else kappa[trajectories], self.grid)
 
-        own = (-1, *(1,) * (1 + k_squared.ndim))
         return SpectralBDF2(
             basis=basis,
-            linear=(mobility * kappa).reshape(own) * k_squared**2,
-            explicit=-mobility.reshape(own) * k_squared,
+            linear=self.linear(k_squared, p),
+            symbol=self.nonlinear_symbol(k_squared, p),
             stabiliser=stabiliser,
             nonlinear=nonlinear,
             energy=energy,
             amplitude=self.half_gap,
-            memory=1 / fastest,
+            decay_time=1 / fastest,
             tolerance=self.tolerance,
-            # From there the steps grow twofold at most: to begin as finely as data do would be half of a rough forecast.
+            # The steps at most double from there: with a first one as short as for data, a coarse forecast would cost twice.
             first_step=4e-4 / fastest * max(1.0, self.tolerance / LOOSEST),
             offset=self.middle,
         )
@@ -233,7 +247,7 @@ class SpinodalDecomposition(Process):
 class _CoarseSpinodal(SpinodalDecomposition):
     """The same, with errors that no data may have; see `SpinodalDecomposition.coarser`."""
 
-    largest_tolerance: ClassVar[float] = ROUGHEST
+    largest_tolerance: ClassVar[float] = COARSEST
 
 
 @lru_cache(maxsize=8)

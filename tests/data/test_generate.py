@@ -209,8 +209,8 @@ def test_a_store_begun_with_another_version_is_finished_with_a_warning(tmp_path,
 def test_a_simulation_that_fails_names_the_trajectory_and_keeps_the_others(tmp_path, monkeypatch):
     initial = SpinodalDecomposition.initial
 
-    def spoilt(self, generators):
-        u = initial(self, generators)
+    def spoilt(self, generators, p):
+        u = initial(self, generators, p)
         u[-1] *= float("nan")
         return u
 
@@ -356,6 +356,18 @@ def test_symmetries_follow_from_the_boundary_and_the_law(tmp_path, monkeypatch, 
     monkeypatch.setattr(SpinodalDecomposition, "isotropic", isotropic)
     process = small(grid=Grid(shape=(16, 16), boundary=boundary))
     assert make(tmp_path / "a.zarr", process, sample=None).attributes["symmetries"] == symmetries
+
+
+def test_a_store_of_an_earlier_version_is_recognised(tmp_path):
+    store = make(tmp_path / "a.zarr", fraction_sampled=0.5)
+    earlier = {"sample": "draw", "fraction_sampled": "drawn_share"}
+    recipe = {earlier.get(key, key): value for key, value in store.attributes["recipe"].items()}
+    assert {"draw", "drawn_share"} < set(recipe)
+    zarr.open_group(store.path, mode="r+").attrs["recipe"] = recipe
+    zarr.consolidate_metadata(store.path)
+    assert make(tmp_path / "a.zarr", fraction_sampled=0.5).fingerprint == store.fingerprint
+    with pytest.raises(FileExistsError, match=r"fraction_sampled is 0\.5 there and 0\.25 here"):
+        make(tmp_path / "a.zarr", fraction_sampled=0.25)
 
 
 # ------------------------------------------------------------- the real command

@@ -47,7 +47,7 @@ def disc(cells: int, radius: float) -> Tensor:
 def area(stepper: GrainStepper, grain: int) -> float:
     """Area of a grain from its share of `sum eta^2` [cells]."""
     squares = stepper.order_parameters().double().square()
-    return float((squares[stepper.lanes[0].order.field_of[grain]] / squares.sum(dim=0)).sum())
+    return float((squares[stepper.trajectories[0].order.field_of[grain]] / squares.sum(dim=0)).sum())
 
 
 def slope(x: list[float], y: list[float]) -> float:
@@ -127,7 +127,7 @@ def test_energy_falls() -> None:
     for time in range(1, 40, 3):
         stepper.advance(float(time))
         energies.append(law.free_energy(stepper.order_parameters()))
-    assert stepper.lanes[0].order.moves == 0
+    assert stepper.trajectories[0].order.moves == 0
     assert all(after < before for before, after in itertools.pairwise(energies))
 
 
@@ -183,7 +183,7 @@ def test_grains_keep_their_numbers_and_vanish_once() -> None:
         now = {int(number) for number in stepper.u[0, 1].unique()}
         assert now <= alive
         alive = now
-        order = stepper.lanes[0].order
+        order = stepper.trajectories[0].order
         assert np.array_equal(order.field_of[order.ids], order.eta.argmax(axis=2))
         sizes.append(len(alive))
     assert order.moves > 0
@@ -320,10 +320,10 @@ def test_what_is_not_finite_is_blamed_on_its_trajectory() -> None:
     assert isinstance(stepper, GrainStepper)
     stepper.start(law.initial(generators(0, 1)).float())
     stepper.advance(0.5)
-    stepper.lanes[1].order.eta[3, 3, 3] = np.nan
+    stepper.trajectories[1].order.eta[3, 3, 3] = np.nan
     with pytest.raises(ArithmeticError, match=r"at time 0\.6.* not finite \(step 0\.00") as raised:
         stepper.advance(1.0)
-    assert getattr(raised.value, "lane", None) == 1
+    assert getattr(raised.value, "index", None) == 1
 
 
 def test_grains_that_would_merge_stop_the_run() -> None:

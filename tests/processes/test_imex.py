@@ -41,9 +41,9 @@ def test_the_compiled_step_is_that_of_tensors(dtype: torch.dtype, close: float, 
 
 def test_the_step_solves_its_equation() -> None:
     # The equation of `SpectralBDF2` in the fields themselves, not in their changes.
-    moving, numbers, u, d, linear, explicit, memory, weights, g, h, sums = arguments(torch.float64)
+    moving, numbers, u, d, linear, explicit, decay_time, weights, g, h, sums = arguments(torch.float64)
     before, minus = u.clone(), u - d
-    imex.bdf2(moving, numbers, u, d, linear, explicit, memory, weights, g, h, sums)
+    imex.bdf2(moving, numbers, u, d, linear, explicit, decay_time, weights, g, h, sums)
     dt, r, a = numbers[..., None, None, None].unbind(1)
     left = ((1 + 2 * r) / (1 + r) + dt * (linear - a * explicit)) * u
     right = (1 + r) * before - r**2 / (1 + r) * minus + dt * explicit * ((1 + r) * g - r * h)
@@ -78,8 +78,8 @@ def test_a_decaying_field_follows_its_exponential(cells: tuple[int, ...], precis
             basis=basis,
             linear=rate,
             explicit=torch.zeros_like(rate),  # no nonlinear term
-            nonlinear=lambda y, out: out.zero_(),
-            memory=torch.ones(1, dtype=torch.float64),
+            nonlinear=lambda y, out, trajectories: out.zero_(),
+            decay_time=torch.ones(1, dtype=torch.float64),
         )
         steps, sums = np.full(3, 1), np.zeros((3, 3))
         for i in range(count):
@@ -149,13 +149,15 @@ def test_parts_of_a_batch_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(whole, parts)
 
 
-def test_steps_taken_back_leave_no_trace_in_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_steps_leave_no_trace_in_others(monkeypatch: pytest.MonkeyPatch) -> None:
     # One trajectory begins with a step that is far too long.
     law = SpinodalDecomposition(grid=Grid(shape=(16, 16)))
     u0 = law.initial([trajectory_generator(0, index) for index in range(3)]).float()
-    taken_back = []
-    take_back = SpectralState.take_back
-    monkeypatch.setattr(SpectralState, "take_back", lambda self, w: (taken_back.append(w.tolist()), take_back(self, w)))
+    rejected = []
+    reject = SpectralState.reject
+    monkeypatch.setattr(
+        SpectralState, "reject", lambda self, mask: (rejected.append(mask.tolist()), reject(self, mask))
+    )
     steps = 4e-4 * torch.tensor([1.0, 1e5, 1.0], dtype=torch.float64)
 
     def run(*lanes: int) -> Tensor:
@@ -166,6 +168,6 @@ def test_steps_taken_back_leave_no_trace_in_others(monkeypatch: pytest.MonkeyPat
         return integrator.u
 
     together = run(0, 1, 2)
-    assert [False, True, False] in taken_back
+    assert [False, True, False] in rejected
     assert torch.equal(together[[0, 2]], run(0, 2))
     assert torch.equal(together[1:2], run(1))

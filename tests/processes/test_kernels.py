@@ -14,18 +14,13 @@ from microevo.processes.kernels.compiler import FAST, compiled
 RUN = """
 import hashlib, numpy
 from microevo.processes.kernels.grain_growth import euler_kernel
-from microevo.processes.kernels.spinodal import double_well
-values = numpy.random.default_rng(0).random(1001, dtype="f4")
-slope = numpy.empty_like(values)
-double_well(values, slope, numpy.float32(4), numpy.float32(0.25))
-sums = [hashlib.sha256(slope.tobytes()).hexdigest()]
+sums = []
 for fields in (2, 3):
     eta = numpy.random.default_rng(1).random((8, 9, fields), dtype="f4")
     out = numpy.empty_like(eta)
     euler_kernel(fields)(eta, out, *numpy.array([0.9, 0.1, 0.3, 0.02, 1e-12], "f4"), 1)
     sums.append(hashlib.sha256(out.tobytes()).hexdigest())
-hits = [sum(k.stats.cache_hits.values()) for k in (double_well, euler_kernel(2), euler_kernel(3))]
-print(sums, hits)
+print(sums, [sum(euler_kernel(fields).stats.cache_hits.values()) for fields in (2, 3)])
 """
 
 
@@ -37,8 +32,8 @@ def test_a_second_process_compiles_nothing_and_gives_the_same_bytes(tmp_path: Pa
         ).stdout
 
     first, second = run(), run()
-    assert first.endswith("[0, 0, 0]\n")
-    assert second == first.replace("[0, 0, 0]", "[1, 1, 1]")
+    assert first.endswith("[0, 0]\n")
+    assert second == first.replace("[0, 0]", "[1, 1]")
 
 
 def test_where_nothing_can_be_written_kernels_are_compiled_anyway(monkeypatch: pytest.MonkeyPatch) -> None:

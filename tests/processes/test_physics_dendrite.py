@@ -192,7 +192,9 @@ def test_a_number_that_is_not_finite_names_trajectory_time_and_step(field: str) 
     stepper = law.stepper()
     stepper.start(law.initial(generators(0, 1, 2)).float())
     stepper.advance(0.004)
-    getattr(stepper.lanes[1], field).cells[0, 3, 4] = torch.inf
-    with pytest.raises(StepError, match=r"at time 0\.009, with steps of 0\.0001, the field is not finite") as raised:
+    getattr(stepper.groups[1], field).cells[0, 3, 4] = torch.inf
+    with pytest.raises(
+        StepError, match=r"at time 0\.014, in the step of length 0\.01, component [01] .* not finite"
+    ) as raised:
         stepper.advance(0.014)
     assert raised.value.index == 1

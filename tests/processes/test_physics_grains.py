@@ -44,7 +44,7 @@ def started(law: GrainGrowth, numbers: Tensor | None = None) -> GrainStepper:
 def area(stepper: GrainStepper, grain: int) -> float:
     """Of a grain, by its share of `sum eta^2`."""
     squares = stepper.order_parameters().double().square()
-    return float((squares[stepper.lanes[0].order.field_of[grain]] / squares.sum(dim=0)).sum())
+    return float((squares[stepper.trajectories[0].order.field_of[grain]] / squares.sum(dim=0)).sum())
 
 
 def slope(x: list[float], y: list[float]) -> float:
@@ -249,7 +249,7 @@ def test_grain_growth_law(figure: Figure) -> None:
         stepper.start(law.initial(generators(index)).float())
         for i, time in enumerate(times):
             stepper.advance(float(time))
-            areas = stepper.lanes[0].order.areas
+            areas = stepper.trajectories[0].order.areas
             areas = areas[areas > 0]
             radii[i] += np.sqrt(areas / math.pi).mean() ** 2 / runs
             means[i] += areas.mean() / runs
@@ -289,7 +289,7 @@ def test_energy_falls(figure: Figure, precision: str, rise: float) -> None:
         after = law.free_energy(stepper.order_parameters())
         worst = max(worst, (after - energy) / energy)
         energy = after
-    moves = stepper.lanes[0].order.moves
+    moves = stepper.trajectories[0].order.moves
     assert moves > 0
     figure(
         f"largest rise of the free energy between 100 times, relative, {moves} grains reassigned, {precision}",
@@ -323,7 +323,7 @@ def test_reassigned_grains(figure: Figure, cells: int, k: float, grains: int, fi
             numbers, own = one.u[0, 1], other.u[0, 1]
             assert abs(len(numbers.unique()) - len(own.unique())) <= 1  # the map lags a check while one vanishes
             assert float((numbers != own).float().mean()) < 0.01
-        moves += one.lanes[0].order.moves
+        moves += one.trajectories[0].order.moves
     figure(
         f"sum eta^2 of {fields} shared fields against one per grain, the worst of 20 frames, rms: {grains} grains, "
         f"{cells}x{cells}, l {math.sqrt(8 * k):.1f}, {moves} reassigned",
@@ -415,7 +415,7 @@ def test_a_number_that_is_not_finite_names_trajectory_time_and_step() -> None:
     assert isinstance(stepper, GrainStepper)
     stepper.start(law.initial(generators(0, 1)).float())
     stepper.advance(0.5)
-    stepper.lanes[1].order.eta[3, 3, 3] = np.nan
+    stepper.trajectories[1].order.eta[3, 3, 3] = np.nan
     with pytest.raises(
         StepError, match=r"at time 0\.[56]\d* an order parameter is not finite \(step 0\.00\d+\)"
     ) as raised:

@@ -1,4 +1,7 @@
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +26,7 @@ from microevo.processes import (
     trajectory_generator,
 )
 
+OWN = "microevo.processes"  # the group of entry points
 SMALL = SpinodalDecomposition(grid=Grid(shape=(32, 32)), first_frame=20.0, frame_interval=5.0)
 
 
@@ -114,6 +118,7 @@ from microevo.processes import PlaneWave
 @dataclass(frozen=True, kw_only=True)
 class Fading(PlaneWave):
     rate: float = 0.1
+    parameters = ("rate",)
 """
 SETTINGS = {"rate": 0.5, "grid": {"shape": [16, 16], "boundary": "no-flux"}}
 
@@ -138,6 +143,68 @@ def test_a_store_cannot_name_other_code_to_run(package: str, tmp_path: Path, mon
     monkeypatch.setattr(microevo.processes, "__path__", [*microevo.processes.__path__, str(tmp_path)])
     with pytest.raises(ValueError, match=r"fading_of_theirs\.Fading here: .*--physics none --reference_solver false"):
         rebuild(f"{package}fading_of_theirs.Fading", SETTINGS)
+
+
+def installed(folder: Path, name: str, entry: str) -> None:
+    """A package with one process, as pip would install it: a module, and its metadata with or without an entry point."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").touch()
+    (folder / name / "laws.py").write_text(FADING)
+    metadata = folder / f"{name}-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(entry)
+
+
+READ = """
+import sys
+from microevo.benchmark.competitors.reference_solver import ReferenceSolver, StoredProcess
+from microevo.benchmark import Protocol
+from microevo.data import TrajectoryStore
+stored = StoredProcess(TrajectoryStore.open("a.zarr"))
+assert "fading_installed" not in sys.modules
+print(type(stored.process).__module__, float(stored.parameters(stored.process, [0, 1]).rate.min()) > 0.1)
+protocol = Protocol(store="a.zarr", n_past=4, horizon=8)
+windows = protocol.windows(fields=["u"])
+forecast = ReferenceSolver().prepare("4->8", protocol, windows, "cpu")
+from torch.utils.data import default_collate
+window = type(windows[0])(*default_collate([tuple(windows[0])]))
+print(float((forecast(window)[0] - windows[0].future).abs().max()) < 1e-4)
+"""
+
+
+def test_a_process_in_an_installed_package_is_simulated_and_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: Callable
+) -> None:
+    site = tmp_path / "site"
+    installed(site, "fading_installed", f"[{OWN}]\nfading = fading_installed.laws:Fading\n")
+    monkeypatch.syspath_prepend(site)
+    grid = '{"shape": [16, 16], "boundary": "no-flux"}'
+    settings = ["--process.init_args.grid", grid, "--sample", '{"rate": {"low": 0.1, "high": 0.2}}']
+    sizes = ["--splits", '{"test": 2}', "--frames", "12"]
+    in_process("simulate", "--output", "a.zarr", "--process", "fading_installed.laws.Fading", *settings, *sizes)
+    # Another process, which has not imported it.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", READ], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == "fading_installed.laws True\nTrue\n", done.stderr
+
+
+def test_an_installed_package_that_registers_nothing_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(tmp_path, "fading_unregistered", "[console_scripts]\nfading = fading_unregistered.laws:Fading\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"no process fading_unregistered\.laws\.Fading here"):
+        rebuild("fading_unregistered.laws.Fading", SETTINGS)
+    assert "fading_unregistered" not in sys.modules
+
+
+def test_a_store_of_an_earlier_version_has_the_present_words() -> None:
+    process = rebuild(
+        "microevo.processes.regular_solution.RegularSolution",
+        {"grid": {"shape": [16, 16], "spacing": 0.5}, "scheme": "cheap"},
+    )
+    assert process.scheme == "fast"
 
 
 @pytest.mark.parametrize(

@@ -469,7 +469,7 @@ def test_statistics_are_those_of_the_published_samples(from_noise: np.ndarray) -
     assert not missed
 
 
-def test_a_rougher_law_takes_half_the_steps() -> None:
+def test_a_coarser_law_takes_half_the_steps() -> None:
     process, steps = law(), []
     for _ in range(5):
         process = process.coarser()

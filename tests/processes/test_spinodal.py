@@ -227,7 +227,7 @@ def test_walls_keep_mass_and_let_energy_fall() -> None:
     assert float(outer) < 0.6 * float(inner)  # flat at the wall
 
 
-def test_a_rougher_law_is_stable_beyond_the_tolerance_of_data() -> None:
+def test_a_coarser_law_is_stable_beyond_the_tolerance_of_data() -> None:
     law = SpinodalDecomposition(grid=Grid(shape=(32, 32)), first_frame=60.0, frame_interval=5.0)
     start = simulate(law, generators(0, 1), 1)[:, 0]
     tolerances, ends, steps, rough = [], [], [], law
@@ -251,7 +251,7 @@ def test_a_rougher_law_is_stable_beyond_the_tolerance_of_data() -> None:
     assert errors[0] < 0.01 < max(errors) < 0.1  # wrong, but a field still
 
 
-def test_a_rougher_law_leaves_the_limit_of_data_alone() -> None:
+def test_a_coarser_law_leaves_the_limit_of_data_alone() -> None:
     law = SpinodalDecomposition(tolerance=1e-2)
     rough = law.coarser()
     assert rough.tolerance == pytest.approx(3e-2)

@@ -63,7 +63,7 @@ def polycrystal(law: GrainGrowth) -> Tensor:
 def area(stepper: GrainStepper, grain: int) -> float:
     """Of a grain, by its share of `sum eta^2`."""
     squares = stepper.order_parameters().double().square()
-    return float((squares[stepper.lanes[0].order.field_of[grain]] / squares.sum(dim=0)).sum())
+    return float((squares[stepper.trajectories[0].order.field_of[grain]] / squares.sum(dim=0)).sum())
 
 
 # ------------------------------------------------------------------- grains
@@ -87,16 +87,16 @@ def test_grains_are_those_of_the_reflected_problem(
     inside = (..., slice(shape[0]), slice(shape[1]))
     before, after = 0.0, 0.0
     for time in range(1, 102, 4):
-        moves = one.lanes[0].order.moves
+        moves = one.trajectories[0].order.moves
         one.advance(float(time))
         other.advance(float(time))
         eta, images = one.order_parameters(), other.order_parameters()
         assert torch.equal(one.u[0, 1], other.u[0, 1][inside])
-        assert one.lanes[0].order.moves == other.lanes[0].order.moves
+        assert one.trajectories[0].order.moves == other.trajectories[0].order.moves
         assert 4 * law.free_energy(eta) == pytest.approx(whole.free_energy(reflected(eta)), rel=1e-12)
         difference = float((eta - images[inside]).abs().max())
         before, after = (max(before, difference), after) if not moves else (before, max(after, difference))
-    moves = one.lanes[0].order.moves
+    moves = one.trajectories[0].order.moves
     where = f"grain growth, {shape[0]}x{shape[1]}, {count} grains, {fields or 'dense'}"
     figure(
         f"{where}, largest difference of an order parameter" + " until the first grain is reassigned" * bool(fields),
@@ -120,7 +120,7 @@ def test_energy_of_grains_falls(figure: Figure, precision: str, rise: float) -> 
     for time in range(1, 100):
         stepper.advance(float(time))
         energies.append(law.free_energy(stepper.order_parameters()))
-    assert stepper.lanes[0].order.moves > 0
+    assert stepper.trajectories[0].order.moves > 0
     figure(
         f"largest rise of the free energy of grains between 100 times, relative, {precision}",
         measured=max(0.0, *((after - before) / before for before, after in itertools.pairwise(energies))),
@@ -296,7 +296,7 @@ def test_dendrites_are_those_of_the_reflected_problem(
     turned = reflected(torch.ones(shape, dtype=torch.float64))
     turned[shape[0] :] *= -1
     turned[:, shape[1] :] *= -1
-    other.lanes = [replace(lane, sine=lane.sine * turned) for lane in other.lanes]
+    other.groups = [replace(group, sine=group.sine * turned) for group in other.groups]
     worst = 0.0
     for time in (0.004, 0.012, 0.024):
         one.advance(time)

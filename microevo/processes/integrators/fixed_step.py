@@ -90,8 +90,8 @@ class FixedStepBDF(Stepper):
 
     # ----------------------------------------------------------------- steps
 
-    def _step(self, dt: float, lanes: Tensor | None = None, halvings: int = 0) -> None:
-        """One step, in which only `lanes`, all unless given, must stay within bounds."""
+    def _step(self, dt: float, only: Tensor | None = None, halvings: int = 0) -> None:
+        """One step, in which the trajectories of the mask `only`, all unless given, must stay within bounds."""
         r = dt / self.last if self.order == 2 else 0.0
         self._prepare(dt, r)
         self.rate(self.field, self.slope)
@@ -100,8 +100,8 @@ class FixedStepBDF(Stepper):
         wrong = self._add(self.modes.inverse(self.increment))
         self.total, self.before = self.before, self.total
         self.last = dt
-        if wrong is not None and lanes is not None:
-            wrong = wrong & lanes
+        if wrong is not None and only is not None:
+            wrong = wrong & only
         if wrong is not None and wrong.any():
             if self.order == 2 or halvings == MAX_HALVINGS:
                 raise self._failure(wrong, dt)
@@ -128,14 +128,14 @@ class FixedStepBDF(Stepper):
         self.field.copy_(self.before)
         return self._outside()
 
-    def _repeat(self, lanes: Tensor, dt: float, halvings: int) -> None:
-        """Take the last step again in two halves; `lanes` keep the result, the others what they had."""
+    def _repeat(self, only: Tensor, dt: float, halvings: int) -> None:
+        """Take the last step again in two halves; those of the mask keep the result, the others what they had."""
         whole = self.total.clone()
         self.total.copy_(self.before)
         self.field.copy_(self.total)
         for _ in range(2):
-            self._step(dt, lanes, halvings)
-        torch.where(lanes.reshape(-1, *(1,) * (whole.ndim - 1)), self.total, whole, out=self.total)
+            self._step(dt, only, halvings)
+        torch.where(only.reshape(-1, *(1,) * (whole.ndim - 1)), self.total, whole, out=self.total)
         self.field.copy_(self.total)
 
     def _prepare(self, dt: float, r: float) -> None:
@@ -154,19 +154,19 @@ class FixedStepBDF(Stepper):
         least, most = torch.aminmax(self.field)
         if least >= low and most <= high:  # false for a NaN
             return None
-        lanes = self.field.flatten(1)
-        return ~((lanes >= low) & (lanes <= high)).all(1)
+        values = self.field.flatten(1)
+        return ~((values >= low) & (values <= high)).all(1)
 
-    def _failure(self, lanes: Tensor, dt: float) -> StepError:
-        lane = int(lanes.nonzero()[0])
-        field = self.field[lane]
+    def _failure(self, outside: Tensor, dt: float) -> StepError:
+        index = int(outside.nonzero()[0])
+        field = self.field[index]
         if field.isfinite().all():
             low, high = self.bounds
             what = f"runs from {float(field.min()):.4g} to {float(field.max()):.4g}, outside [{low:g}, {high:g}]"
         else:
             what = "is not finite"
         return StepError(
-            lane, f"at time {self.now:.6g}, in step {self.steps_taken} of length {dt:.3g}, the field {what}"
+            index, f"at time {self.now:.6g}, in step {self.steps_taken} of length {dt:.3g}, the field {what}"
         )
 
 

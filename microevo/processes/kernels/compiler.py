@@ -14,7 +14,7 @@ from typing import Any
 
 from numba import njit
 
-# Sums may be reordered once, when compiling, into vector lanes; NaN and infinity keep their meaning.
+# Sums may be reordered once, when compiling, into vector trajectories; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz"}
 
 

@@ -19,11 +19,11 @@ def combine(drive, drive_before, increment, of_drive, of_increment, share):
         share: How much of the rate before is taken off.
     """
     n, channels, modes = increment.shape
-    for lane in range(n):
+    for trajectory in range(n):
         for channel in range(channels):
-            own = min(lane, of_drive.shape[0] - 1), min(channel, of_drive.shape[1] - 1)
+            own = min(trajectory, of_drive.shape[0] - 1), min(channel, of_drive.shape[1] - 1)
             a, b = of_drive[own], of_increment[own]
-            d, e, u = drive[lane, channel], drive_before[lane, channel], increment[lane, channel]
+            d, e, u = drive[trajectory, channel], drive_before[trajectory, channel], increment[trajectory, channel]
             for m in range(modes):
                 u[m] = a[m] * (d[m] - share * e[m]) + b[m] * u[m]
 
@@ -42,12 +42,12 @@ def add(total, increment, after, field, low, high, outside):
         high: The largest one.
         outside: Receives how many values of each field are not between them (n).
     """
-    for lane in range(len(total)):
-        before, more, now, rounded = total[lane], increment[lane], after[lane], field[lane]
+    for trajectory in range(len(total)):
+        before, more, now, rounded = total[trajectory], increment[trajectory], after[trajectory], field[trajectory]
         wrong = 0
         for i in range(len(before)):
             value = before[i] + more[i]
             now[i] = value
             rounded[i] = value
             wrong += not (low <= value <= high)  # so that NaN is wrong
-        outside[lane] = wrong
+        outside[trajectory] = wrong

@@ -21,9 +21,9 @@ def spread(field, rows, columns, padded):
         padded: Receives the field and its ghosts.
     """
     width, cells = len(columns) // 2, field.shape[2]
-    for lane in range(len(field)):
+    for trajectory in range(len(field)):
         for y in range(len(rows)):
-            source, own = field[lane, rows[y]], padded[lane, y]
+            source, own = field[trajectory, rows[y]], padded[trajectory, y]
             for x in range(cells):
                 own[width + x] = source[x]
             for ghost in range(width):
@@ -51,10 +51,10 @@ def diverge(c, mu, inside, strides, of_c, of_far, of_flux, dilute, out):
     most = one - dilute
     reach = 2 * strides[0]
     count = c.shape[1] - 2 * reach
-    for lane in range(len(c)):
-        u, m = c[lane], mu[lane]
-        own, far = of_c[min(lane, len(of_c) - 1)], of_far[min(lane, len(of_far) - 1)]
-        near, flux = -16 * far, of_flux[min(lane, len(of_flux) - 1)]
+    for trajectory in range(len(c)):
+        u, m = c[trajectory], mu[trajectory]
+        own, far = of_c[min(trajectory, len(of_c) - 1)], of_far[min(trajectory, len(of_far) - 1)]
+        near, flux = -16 * far, of_flux[min(trajectory, len(of_flux) - 1)]
         middle, centre = m[reach : reach + count], u[reach : reach + count]
         for axis in range(len(strides)):
             s = strides[axis]
@@ -66,7 +66,7 @@ def diverge(c, mu, inside, strides, of_c, of_far, of_flux, dilute, out):
             own = own - own
         cells = out.shape[2]
         for row in range(len(inside)):
-            at, target = inside[row], out[lane, row]
+            at, target = inside[row], out[trajectory, row]
             u0, m0 = u[at : at + cells], m[at : at + cells]
             for axis in range(len(strides)):
                 s = strides[axis]

@@ -25,17 +25,17 @@ def double_well_energy(y, modes, root, slopes, sums):
         slopes: What to multiply squared modes by, so that they sum up to the squared gradient (rows, columns).
         sums: Receives the sums of `(y^2 - root)^2` and of the squared gradient (n, 2), float64.
     """
-    for lane in range(len(y)):
+    for trajectory in range(len(y)):
         well = slope = 0.0
         for row in range(y.shape[1]):
-            values, own = y[lane, row], root - root
+            values, own = y[trajectory, row], root - root
             for x in range(len(values)):
                 depth = values[x] * values[x] - root
                 own += depth * depth
             well += own
         for row in range(modes.shape[1]):
-            values, own, factors = modes[lane, row], root - root, slopes[row]
+            values, own, factors = modes[trajectory, row], root - root, slopes[row]
             for m in range(len(values)):
                 own += factors[m] * values[m] * values[m]
             slope += own
-        sums[lane, 0], sums[lane, 1] = well, slope
+        sums[trajectory, 0], sums[trajectory, 1] = well, slope
