@@ -259,10 +259,10 @@ def metric_scores(record: Mapping[str, Any]) -> list[Score]:
         Score(key=Key("metric", one.name), title=one.title, unit=one.unit, better=one.better, whole=one.whole)
         for one in shown([metric["name"] for metric in record["metrics"]])
     ]
-    for own in record["metrics"]:  # of a module that is not imported here
-        if find(own["name"]) is None:
-            key = Key("metric", own["name"])
-            scores.append(Score(key=key, title=own["title"], unit=own["unit"], better=own["better"]))
+    for metric in record["metrics"]:
+        if find(metric["name"]) is None:  # its module is not imported here
+            key = Key("metric", metric["name"])
+            scores.append(Score(key=key, title=metric["title"], unit=metric["unit"], better=metric["better"]))
     return scores
 
 

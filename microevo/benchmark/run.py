@@ -148,25 +148,25 @@ def _timed(evaluation: Evaluation, name: str) -> dict[str, Competitor]:
     }
 
 
-def _cost_protocol(evaluation: Evaluation, asked: str | None, known: Sequence[str]) -> str:
-    if asked in known and asked not in evaluation.protocols:
-        print(f"cost is not measured: its protocol {asked} is not among those of --only")
+def _cost_protocol(evaluation: Evaluation, wanted: str | None, protocols: Sequence[str]) -> str:
+    if wanted in protocols and wanted not in evaluation.protocols:
+        print(f"cost is not measured: its protocol {wanted} is not among those of --only")
         return ""
     networks = [one.forecaster for one in evaluation.competitors if isinstance(one, Model)]
     taken = {network.n_past for network in networks if not network.any_past}
     fitting = [name for name, protocol in evaluation.protocols.items() if taken <= {protocol.n_past}]
-    if asked is None:
+    if wanted is None:
         if not fitting:
             print(
-                f"cost is not measured: no protocol here shows {', '.join(map(str, sorted(taken)))} frames, as the networks take"
+                f"cost is not measured: no protocol has {', '.join(map(str, sorted(taken)))} input frames, as the networks take"
             )
         return fitting[0] if fitting else ""
-    if asked not in fitting:
+    if wanted not in fitting:
         raise ValueError(
-            f"cost_protocol must be one that shows as many frames as the networks take ({', '.join(map(str, sorted(taken)))}), "
-            f"but it is {asked}; choose one of {', '.join(fitting) or 'none here, so set repeats to 0'}"
+            f"cost_protocol must have as many input frames as the networks take ({', '.join(map(str, sorted(taken)))}), "
+            f"but it is {wanted}; choose one of {', '.join(fitting) or 'none here, so set repeats to 0'}"
         )
-    return asked
+    return wanted
 
 
 def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmup: int) -> pd.DataFrame:

@@ -121,6 +121,22 @@ def test_running_one_protocol_keeps_the_others(small_store, here):
     assert set(pd.read_csv("results/summary.csv").protocol) == {"4->6", "4->3"}
 
 
+def test_results_of_an_earlier_version_are_made_anew_on_request(small_store, here):
+    compared(small_store, {"good": "good.npy"})
+    path = Path("results/benchmark.json")
+    path.write_text(path.read_text().replace('"version": 2', '"version": 1'))
+    before = path.read_bytes()
+    for settings in ({}, {"render_only": True}):
+        with pytest.raises(ValueError, match="by an earlier version of microevo"):
+            compared(small_store, {"good": "good.npy"}, **settings)
+    with pytest.raises(ValueError, match="with --overwrite and without --only"):  # other protocols would stay
+        compared(small_store, {"good": "good.npy"}, overwrite=True)
+    assert path.read_bytes() == before
+    everything = {"4->6": protocols(small_store)["4->6"]}
+    run(everything, output="results", **(SEEN | {"overwrite": True}))
+    assert set(pd.read_csv("results/summary.csv").competitor) == {"Persistence"}
+
+
 def test_one_protocol_is_made_anew_and_the_others_stay(small_store, here):
     run(protocols(small_store), output="results", **SEEN)
     files = [LongTable("results/table").part(name, "Persistence", 0) for name in ("4->6", "4->3")]

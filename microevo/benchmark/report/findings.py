@@ -16,7 +16,7 @@ PERCENT = f"{100 * LEVEL:.0f} %"
 
 @dataclass(frozen=True)
 class Fact:
-    """One answer in large print: what was asked, the answer, and its details."""
+    """One finding in large print: a heading, the finding, and its details."""
 
     label: str
     value: str
@@ -114,9 +114,9 @@ def _significance(independent: int, pairs: Sequence[tuple[str, str]], which: str
         return f"Only {_too_few(independent)}."
     if not pairs:
         return f"All models{which} differ significantly in mean RMSE: no {PERCENT} interval of a difference contains 0."
-    told = "; ".join(f"{a} and {b}" for a, b in pairs)
+    listed = "; ".join(f"{a} and {b}" for a, b in pairs)
     return (
-        f"No significant difference in mean RMSE (the {PERCENT} interval of the difference contains 0): {told}. All other "
+        f"No significant difference in mean RMSE (the {PERCENT} interval of the difference contains 0): {listed}. All other "
         f"pairs{which} differ significantly."
     )
 
