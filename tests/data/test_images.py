@@ -79,10 +79,11 @@ def test_an_ambiguous_order_is_refused_with_the_names_as_understood(tmp_path, im
     assert "frame_number" in str(raised.value)
 
 
-def test_a_pattern_says_where_the_frame_number_is(tmp_path: Path, imported) -> None:
+def test_a_pattern_says_where_the_frame_number_is(tmp_path: Path, imported, capsys) -> None:
     names = [f"t{k}_ch{channel}.png" for k in range(3) for channel in range(2)]
     store = imported(save_series(tmp_path / "run", names), frame_number=r"t(\d+)_ch1", value_range=(0.0, 1.0))
     assert store.read(0)[:, 0, 0, 0].tolist() == [2, 4, 6]
+    assert "run: 3 of 6 images do not match frame_number and were left out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

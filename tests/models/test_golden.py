@@ -47,6 +47,10 @@ class Golden:
         torch.testing.assert_close(ours, expected, atol=atol, rtol=0)
 
 
+def test_the_small_files_stay_small():
+    assert sum(path.stat().st_size for path in SMALL.iterdir() if path.is_file()) < 500_000
+
+
 # SimVP
 
 

@@ -1,4 +1,4 @@
-"""Pictures of trajectories, forecasts and errors: figures on their own, without pyplot's global state."""
+"""Filmstrips, animations and error curves, drawn without the global state of pyplot."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from microevo.metrics import mean_at_leads
+from microevo.metrics import find, mean_at_leads, rows_of
 from microevo.provenance import atomic
 
 FIELD_COLOURS = "magma"
@@ -24,32 +24,33 @@ DPI = 200
 INK, FAINT = "#24292f", "#8c959f"
 # Okabe and Ito's palette, distinguishable with any colour vision, less its yellow and black.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-BASELINE, CEILING = "Persistence", "Known physics"
-HOUSE = ("FCN", "ConvLSTM", "PredRNN")  # look the same in every picture, whichever of them are in it
+BASELINE, REFERENCE = "Persistence", "Reference solver"
+NETWORKS = ("FCN", "ConvLSTM", "PredRNN")  # these have the same colour in every picture, whichever of them it shows
 
 Frames = Float[np.ndarray, "T H W"]
 
 
 def spread_leads(horizon: int, most: int = 7) -> list[int]:
-    """Round lead times from 1 to `horizon` to show side by side, at most `most` of them and one more."""
+    """Round lead times from 1 to `horizon`, at most `most + 1` of them, for a row of pictures."""
     steps = (digit * 10**power for power in range(9) for digit in (1, 2, 5, 10, 15))
     step = next(step for step in steps if horizon <= step * (most - 1))
     return sorted({1, *range(step, horizon + 1, step), horizon})
 
 
 def filmstrip(truth: Frames, forecast: Frames, leads: Sequence[int], title: str = "") -> Figure:
-    """Truth, forecast and their difference at some lead times.
+    """Draw truth, forecast and their difference at some lead times.
 
-    Colours span the truth: a forecast that leaves its range saturates, instead of hiding the truth.
+    The colours span the range of the truth. A forecast outside this range is shown in the last colour, and the
+    colour bar then ends in an arrow.
 
     Args:
-        truth: One field of one trajectory; its first frame is lead 1.
+        truth: One field of one trajectory. Its first frame has the lead time 1.
         forecast: The forecast of the same frames.
-        leads: Lead times to show, counted from 1.
-        title: Heading.
+        leads: Lead times to show [frames].
+        title: Title of the figure.
 
     Raises:
-        ValueError: If a lead is beyond the frames.
+        ValueError: A lead time is beyond the last frame.
     """
     outside = [lead for lead in leads if not 1 <= lead <= len(truth)]
     if outside or not len(leads):
@@ -74,12 +75,12 @@ def filmstrip(truth: Frames, forecast: Frames, leads: Sequence[int], title: str 
 
 
 def preview(frames: Sequence[Frames] | Frames, times: Sequence[float] | np.ndarray, title: str = "") -> Figure:
-    """Trajectories over time, one in each row.
+    """Draw trajectories over time, one in each row.
 
     Args:
         frames: One field of one trajectory, or of several with the same number of frames.
-        times: Time of each frame [t0]; eight of them, evenly spread, are shown.
-        title: Heading.
+        times: Time of each frame [t0]. Eight frames, evenly spaced, are shown.
+        title: Title of the figure.
     """
     rows = [frames] if isinstance(frames, np.ndarray) else list(frames)
     shown = np.unique(np.linspace(0, len(times) - 1, 8).round().astype(int))
@@ -95,23 +96,20 @@ def preview(frames: Sequence[Frames] | Frames, times: Sequence[float] | np.ndarr
 
 
 def error_against_lead(table: pd.DataFrame, metric: str) -> Figure:
-    """A metric against lead time, one line for each model.
+    """Draw a metric against lead time: for each model the mean, and a band from the 10th to the 90th percentile.
 
     Args:
-        table: Long table with the columns `model`, `metric`, `trajectory`, `lead` and `value`.
-        metric: Which metric; `rmse` is derived from `mse`.
+        table: Long table with the columns `model`, `metric`, `trajectory`, `lead` and `value`, such as `test.csv`.
+        metric: Name of the metric; `rmse` is derived from `mse`.
+
+    Raises:
+        ValueError: The table does not have the metric.
     """
     figure = Figure(figsize=(6.4, 4.0), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    draw_against_lead(axes, table, metric)
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    return figure
-
-
-def draw_against_lead(axes: Axes, table: pd.DataFrame, metric: str) -> None:
-    """Draw `error_against_lead` into a panel: means, and a band from the 10th to the 90th percentile."""
     means = mean_at_leads(table, metric)
-    rows = table[table["metric"] == ("mse" if metric == "rmse" else metric)]
+    known = find(metric)
+    rows = table[table["metric"] == rows_of(metric)]
     styles = model_styles(means.index)
     leads = means.columns.to_numpy(dtype=float)
     for model, mean in means.iterrows():
@@ -119,30 +117,31 @@ def draw_against_lead(axes: Axes, table: pd.DataFrame, metric: str) -> None:
         marker = "o" if len(leads) == 1 else None
         axes.plot(leads, mean, label=model, lw=1.8, marker=marker, zorder=3, **style)
         groups = rows[rows["model"] == model].groupby("lead")["value"]
-        low, high = groups.quantile(0.1).reindex(leads), groups.quantile(0.9).reindex(leads)
-        if metric == "rmse":
-            low, high = low**0.5, high**0.5
+        low, high = (groups.quantile(q).reindex(leads).to_numpy() for q in (0.1, 0.9))
+        if known is not None and known.of == "mean":
+            low, high = known.function(low), known.function(high)
         axes.fill_between(leads, low, high, color=style["color"], alpha=0.13, lw=0)
-    label = metric.upper() if metric in ("mse", "rmse", "mae", "ssim") else metric.replace("_", " ")
-    frame_axes(axes, "lead [frames]", label)
+    frame_axes(axes, "lead time [frames]", metric.replace("_", " ") if known is None else known.title)
     axes.set_xlim(leads.min(), leads.max() + (len(leads) == 1))
-    if metric != "ssim":
+    if known is None or known.better == "lower":
         axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
 
 
 def model_styles(models: Iterable[object]) -> dict[str, dict[str, Any]]:
-    """Colour and line style of each model: those of `HOUSE` always the same, others by name; grey for floor and ceiling."""
-    others = sorted({str(model) for model in models} - {BASELINE, CEILING, *HOUSE})
+    """Colour and line style of each model: fixed for `NETWORKS`, by name for others, grey for baseline and reference."""
+    others = sorted({str(model) for model in models} - {BASELINE, REFERENCE, *NETWORKS})
     dashes = ("-", "-.", ":")
     styles: dict[str, dict[str, Any]] = {
         name: {"color": PALETTE[i % len(PALETTE)], "linestyle": dashes[i // len(PALETTE) % len(dashes)]}
-        for i, name in enumerate([*HOUSE, *others])
+        for i, name in enumerate([*NETWORKS, *others])
     }
-    return {**styles, BASELINE: {"color": FAINT, "linestyle": "--"}, CEILING: {"color": INK, "linestyle": ":"}}
+    return {**styles, BASELINE: {"color": FAINT, "linestyle": "--"}, REFERENCE: {"color": INK, "linestyle": ":"}}
 
 
 def frame_axes(axes: Axes, x: str, y: str) -> None:
-    """Label a panel and leave only the lines that carry information."""
+    """Label a panel, and leave only the lines that carry information."""
     axes.set_xlabel(x, fontsize=9.5, color=INK)
     axes.set_ylabel(y, fontsize=9.5, color=INK)
     axes.tick_params(labelsize=8.5, colors=INK, length=3, width=0.7)
@@ -153,13 +152,13 @@ def frame_axes(axes: Axes, x: str, y: str) -> None:
 
 
 def animation(truth: Frames, forecast: Frames, path: str | Path, frames_per_second: float = 12.0) -> Path:
-    """Write truth, forecast and error side by side as a GIF that repeats for ever.
+    """Write truth, forecast and error side by side as a GIF that repeats forever.
 
     Args:
-        truth: One field of one trajectory; its first frame is lead 1.
+        truth: One field of one trajectory. Its first frame has the lead time 1.
         forecast: The forecast of the same frames.
-        path: File to write; its folder is made.
-        frames_per_second: Speed.
+        path: File to write. Its folder is made.
+        frames_per_second: Frame rate [1/s].
     """
     path = Path(path)
     error = forecast - truth
@@ -188,7 +187,7 @@ def animation(truth: Frames, forecast: Frames, path: str | Path, frames_per_seco
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure in the format of the file's suffix, complete or not at all; its folder is made."""
+    """Write a figure in the format given by the suffix, complete or not at all. Its folder is made."""
     path = Path(path)
     with atomic(path) as temporary:
         figure.savefig(temporary, format=path.suffix.removeprefix("."), facecolor="white")
@@ -204,9 +203,9 @@ def _grid(
     bars: bool = True,
     captions: bool = False,
 ) -> tuple[Figure, np.ndarray]:
-    """A sheet of `rows` x `columns` panels with the proportions of `shape`, each `cell` inches wide.
+    """A figure of `rows` x `columns` panels with the aspect ratio of `shape`, each `cell` inches wide.
 
-    Placed by hand and not by a layout engine: the gaps stay equal whatever the text around them.
+    They are placed without a layout engine, so that the gaps are equal whatever the text around them.
     """
     left, right, gap = 0.3, 0.75 if bars else 0.12, 0.05
     above, below = 0.27 + 0.3 * bool(title), 0.25 if captions else 0.1
@@ -224,12 +223,12 @@ def _grid(
 
 
 def _cell(columns: int) -> float:
-    # A few columns must not fill the page: images wider than this look coarse.
+    # A few columns do not fill the page, because wider images look coarse.
     return min((WIDTH - 1.05) / columns - 0.05, 1.9)
 
 
 def _image(axes: Axes, frame: np.ndarray, colours: str, low: float, high: float) -> AxesImage:
-    # Frames may be NaN after a model diverged: grey, and not the background's white.
+    # Frames may be NaN after a model diverged. They are grey, to differ from the white background.
     colour_map = matplotlib.colormaps[colours].with_extremes(bad="#b0b0b0")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(color=FAINT, linewidth=0.5)
@@ -256,6 +255,6 @@ def _ranges(truth: np.ndarray, error: np.ndarray) -> tuple[float, float, float]:
 
 
 def _extend(values: np.ndarray, low: float, high: float) -> str:
-    slack = 0.01 * (high - low)  # an overshoot that no eye could see gets no arrow
+    slack = 0.01 * (high - low)  # an overshoot that nobody could see gets no arrow
     below, above = bool((values < low - slack).any()), bool((values > high + slack).any())
     return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]

@@ -1,6 +1,7 @@
 """Trajectories as images: folders of numbered files, and files of many pages."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,14 @@ def open_images(folder: Path, channels: int, scale_integers: bool, frame_number:
         found = {entry: _trajectories(entry, frame_number, read_frames) for _, entry in by_split}
         names = tuple(split for split, entry in by_split for _ in found[entry])
         return _source([trajectory for _, entry in by_split for trajectory in found[entry]], read_frames, names)
-    return _source(_trajectories(folder, frame_number, read_frames), read_frames)
+    source = _source(trajectories := _trajectories(folder, frame_number, read_frames), read_frames)
+    images = sum(len(_images(entry)) for entry in (folder, *folders))
+    left_out = images - sum(len(trajectory) for trajectory in trajectories)
+    if not left_out:
+        return source
+    return replace(
+        source, notes=(f"{folder}: {left_out} of {images} images do not match frame_number and were left out",)
+    )
 
 
 def _trajectories(

@@ -22,7 +22,7 @@ from microevo.metrics import squared_error
 
 TRAINING_BATCH = 8  # windows, if there are as many
 
-Forecast = Callable[[Tensor, int], Tensor]
+ForecastFunction = Callable[[Tensor, int], Tensor]
 
 
 class Memory(NamedTuple):
@@ -33,7 +33,7 @@ class Memory(NamedTuple):
 
 
 def measure_cost(
-    forecasters: Mapping[str, Forecast],
+    forecasters: Mapping[str, ForecastFunction],
     windows: Callable[[int], tuple[Tensor, Tensor]],
     repeats: int = 5,
     warmup: int = 1,
@@ -43,15 +43,15 @@ def measure_cost(
 
     Args:
         forecasters: Named models or other functions, called as `forecaster(past, horizon)`. One that runs elsewhere than
-            where the windows are (known physics, always on the CPU) says so by its attribute `device`.
+            where the windows are (the reference solver, always on the CPU) says so by its attribute `device`.
         windows: Past and future frames of so many windows, on the device to be timed.
         repeats: Timed calls of each model.
         warmup: Calls of each model before, not timed.
         largest_batch: Largest batch that is tried for the best throughput.
 
     Returns:
-        Columns `model`, `parameters`, `multiply_adds` (of one forecast), `multiply_adds_block` (of as many frames as are
-        shown: what arXiv 2602.19915 quotes for the FCN), `seconds` (median, of one forecast on its own),
+        Columns `competitor`, `parameters`, `multiply_adds` (of one forecast), `multiply_adds_block` (of as many frames as the
+        input has: what arXiv 2602.19915 quotes for the FCN), `seconds` (median, of one forecast on its own),
         `forecasts_per_second` and `best_batch` (of the batch that gives most of them), `training_seconds` (median, of one
         step on `training_batch` windows of as many future as past frames), `peak_memory_mb` (of one forecast),
         `memory_method` and `device`, that of the model. What a plain function does not have is NaN.
@@ -71,7 +71,7 @@ def measure_cost(
         per_second, best = throughput[name]
         rows.append(
             {
-                "model": name,
+                "competitor": name,
                 "parameters": parameters(forecaster) if isinstance(forecaster, nn.Module) else float("nan"),
                 "multiply_adds": multiply_adds(forecaster, past, horizon) if network else float("nan"),
                 "multiply_adds_block": multiply_adds(forecaster, past, past.shape[1]) if network else float("nan"),
@@ -89,7 +89,7 @@ def measure_cost(
 
 
 def measure_throughput(
-    forecasters: Mapping[str, Forecast],
+    forecasters: Mapping[str, ForecastFunction],
     past: Callable[[int], Float[Tensor, "B n_past C H W"]],
     horizon: int,
     repeats: int = 5,
@@ -158,7 +158,7 @@ def parameters(net: nn.Module) -> int:
     return sum(weight.numel() for weight in net.parameters())
 
 
-def multiply_adds(forecaster: Forecast, past: Float[Tensor, "B n_past C H W"], horizon: int) -> int:
+def multiply_adds(forecaster: ForecastFunction, past: Float[Tensor, "B n_past C H W"], horizon: int) -> int:
     """Multiply-adds of the forecast of one trajectory, `horizon` frames long.
 
     Counts convolutions, linear layers and attention (half of what `torch.utils.flop_counter` reports, which
@@ -177,7 +177,7 @@ def multiply_adds(forecaster: Forecast, past: Float[Tensor, "B n_past C H W"], h
     return counter.get_total_flops() // 2
 
 
-def peak_memory(forecaster: Forecast, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Memory:
+def peak_memory(forecaster: ForecastFunction, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Memory:
     """Most memory in use at any moment of one forecast: weights, input, and all tensors alive [10^6 bytes].
 
     On CUDA the allocator's own peak is read. On a CPU every tensor is followed from the operation that makes
@@ -210,15 +210,15 @@ def mean_rmse(forecast: Float[Tensor, "B T C H W"], future: Float[Tensor, "B T C
 
 
 def forecast_rmse(
-    forecaster: Forecast, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B T C H W"]
+    forecaster: ForecastFunction, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B T C H W"]
 ) -> float:
-    """`mean_rmse` of a forecaster, which is shown one window at a time: that needs no more memory than to time it."""
+    """`mean_rmse` of a forecaster, which gets one window at a time: that needs no more memory than to time it."""
     with _evaluating(forecaster), torch.no_grad():
         return mean_rmse(torch.cat([forecaster(one[None], future.shape[1]) for one in past]), future)
 
 
 def measure_seconds(
-    forecasters: Mapping[str, Forecast],
+    forecasters: Mapping[str, ForecastFunction],
     past: Float[Tensor, "B n_past C H W"],
     horizon: int,
     repeats: int = 5,
@@ -271,12 +271,12 @@ def device_name(device: torch.device) -> str:
     return device.type
 
 
-def _states(forecaster: Forecast) -> list[Tensor]:
+def _states(forecaster: ForecastFunction) -> list[Tensor]:
     return [*forecaster.parameters(), *forecaster.buffers()] if isinstance(forecaster, nn.Module) else []
 
 
 @contextmanager
-def _evaluating(forecaster: Forecast) -> Iterator[None]:
+def _evaluating(forecaster: ForecastFunction) -> Iterator[None]:
     """Eval mode inside; afterwards each submodule is as it was, a frozen one too."""
     modules = list(forecaster.modules()) if isinstance(forecaster, nn.Module) else []
     were_training = [module.training for module in modules]

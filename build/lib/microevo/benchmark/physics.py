@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from microevo.benchmark.known_physics import Physics
+from microevo.benchmark.competitors.reference_solver import StoredProcess
 from microevo.data import TrajectoryStore
 from microevo.metrics import (
     Comparison,
@@ -21,7 +21,14 @@ from microevo.metrics import (
     wave_quantities,
 )
 from microevo.metrics.quantity import Shared
-from microevo.processes import DendriticSolidification, GrainGrowth, PlaneWave, RegularSolution, SpinodalDecomposition
+from microevo.processes import (
+    DendriticSolidification,
+    GrainGrowth,
+    Parameters,
+    PlaneWave,
+    RegularSolution,
+    SpinodalDecomposition,
+)
 
 Kind = Literal["spinodal", "grains", "dendrite", "wave", "none"]
 OF_PARTICLES = (
@@ -37,9 +44,9 @@ EVEN = 1e-3  # distance of a mean composition from the middle that is no prefere
 
 def kind_of(store: TrajectoryStore) -> Kind:
     """The physics of simulated data; `none` where the process is not one of ours."""
-    if not Physics.known(store):
+    if not StoredProcess.known(store):
         return "none"
-    match Physics(store).process:
+    match StoredProcess(store).process:
         case SpinodalDecomposition() | RegularSolution():
             return "spinodal"
         case GrainGrowth():
@@ -74,8 +81,8 @@ class PhysicalQuantities:
         match self.kind:
             case "spinodal":
                 height, width = self.store.image_shape
-                process = self._process(trajectories)
-                energy = image_free_energy(process) if process is not None else None
+                process, p = self._process(trajectories)
+                energy = image_free_energy(process, p) if process is not None else None
                 threshold = process.middle if isinstance(process, SpinodalDecomposition) else 0.5
                 common = spinodal_quantities((height, width), periodic=periodic, threshold=threshold, energy=energy)
                 followed = tracking_metrics(periodic=periodic, threshold=threshold)
@@ -92,12 +99,15 @@ class PhysicalQuantities:
                 return wave_quantities()
         return ()
 
-    def _process(self, trajectories: Sequence[int]) -> SpinodalDecomposition | RegularSolution | None:
-        if not Physics.known(self.store):
-            return None
-        physics = Physics(self.store)
-        process = physics.drawn(physics.process, trajectories)
-        return process if isinstance(process, SpinodalDecomposition | RegularSolution) else None
+    def _process(
+        self, trajectories: Sequence[int]
+    ) -> tuple[SpinodalDecomposition | RegularSolution | None, Parameters | None]:
+        if not StoredProcess.known(self.store):
+            return None, None
+        physics = StoredProcess(self.store)
+        process = physics.process
+        known = process if isinstance(process, SpinodalDecomposition | RegularSolution) else None
+        return known, physics.parameters(process, trajectories)
 
     def _minority_above(self, trajectories: Sequence[int], threshold: float) -> Bool[np.ndarray, " B"]:
         """Of each trajectory whether the phase above the threshold is the minority, and so what particles are made of.

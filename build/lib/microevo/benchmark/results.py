@@ -12,15 +12,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from microevo.benchmark.entry import TRUTH, Model
-from microevo.benchmark.evaluate import PART, Evaluation
-from microevo.benchmark.long_table import LongTable
+from microevo.benchmark.bootstrap import Samples, identity
+from microevo.benchmark.competitors import TRUTH, Model
+from microevo.benchmark.evaluation import Evaluation
+from microevo.benchmark.long_table import FINITE, SCHEMA, Block, Key, LongTable
 from microevo.data import WindowDataset
-from microevo.metrics import Comparison, Quantity
-from microevo.provenance import versions, write_file
+from microevo.metrics import Comparison, Metric, Quantity, find, rows_of
+from microevo.provenance import atomic, versions, write_file
 
-ABOUT, COST = "benchmark.json", "cost.csv"
-WRITTEN = (ABOUT, COST, "table", "frames", "summary.csv", "report.md", "report.html", ".*.part")
+RECORD, COST, VERSION = "benchmark.json", "cost.csv", 2  # the version of the columns of all tables
+WRITTEN = (RECORD, COST, "table", "frames", "summary.csv", "report.md", "report.html", ".*.part")
 
 
 @dataclass(frozen=True)
@@ -28,78 +29,67 @@ class Results:
     """The folder of a benchmark.
 
     Args:
-        folder: It holds `table` (the long table), `frames` (those to look at), `cost.csv` and `benchmark.json`: what was
-            compared, on which data, with which settings and versions.
+        folder: It holds `table` (the long table), `frames` (those of the gallery), `cost.csv` and `benchmark.json`: what
+            was compared, on which data, with which settings and versions.
     """
 
     folder: Path
 
     @classmethod
     def write(cls, evaluation: Evaluation, settings: Mapping[str, Any], keep: Collection[str] = ()) -> "Results":
-        """Note what is compared; the numbers follow as they are computed.
+        """Record what is compared; the numbers follow as they are computed.
 
         Args:
             evaluation: What is compared.
             settings: With which settings.
             keep: Protocols that stay as they are, if the folder has results of them.
         """
-        there = cls(evaluation.folder)
-        known = there.about if (there.folder / ABOUT).exists() else {"protocols": {}, "entries": []}
-        protocols = {name: about for name, about in known["protocols"].items() if name in keep}
-        kept = {label for about in protocols.values() for label in about["entries"]}
-        for name, protocol in evaluation.protocols.items():
-            windows = evaluation.windows(name)
-            store = windows.store
-            protocols[name] = asdict(protocol) | {
-                "windows": windows.windows,
-                "groups": _groups(windows),
-                "shown_leads": evaluation.shown_leads(name),
-                "digest": protocol.digest(windows),
-                "fingerprint": store.fingerprint,
-                "process": store.attributes["process"],
-                "boundary": store.attributes["boundary"],
-                "frame_interval": store.attributes["frame_interval"],
-                "time_unit": store.attributes["time_unit"],
-                "spacing": store.attributes["spacing"],
-                "length_unit": store.attributes["length_unit"],
-                "image_shape": list(store.image_shape),
-                "recipe": store.attributes["recipe"],
-                "entries": [entry.label for entry in evaluation.entries if entry.takes_part(name, protocol, windows)],
-                "quantities": [_about(one) for one in evaluation.scores[name].quantities(windows.trajectories[:1])],
-                "pixel": list(evaluation.scores[name].pixel),
-            }
-        entries = [{"label": entry.label, "model": entry.model, "seed": entry.seed} for entry in evaluation.entries]
-        about = {
+        known = cls(evaluation.folder).previous
+        protocols = {name: record for name, record in known["protocols"].items() if name in keep}
+        kept = {label for record in protocols.values() for label in record["competitors"]}
+        for name in evaluation.protocols:
+            protocols[name] = _protocol_record(evaluation, name)
+        competitors = [{"label": one.label, "name": one.name, "seed": one.seed} for one in evaluation.competitors]
+        others = [one for one in known["competitors"] if one["label"] in kept and one not in competitors]
+        record = {
+            "version": VERSION,
             "fields": evaluation.fields,
             "protocols": protocols,
-            "entries": entries + [one for one in known["entries"] if one["label"] in kept and one not in entries],
+            "competitors": competitors + others,
             "settings": settings,
             "git": evaluation.git,
             "versions": versions(),
         }
-        folder = evaluation.folder
-        write_file(folder / ABOUT, json.dumps(about, indent=2) + "\n")
-        return cls(folder)
+        write_file(evaluation.folder / RECORD, json.dumps(record, indent=2) + "\n")
+        return cls(evaluation.folder)
 
     @cached_property
-    def about(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """What was compared.
 
         Raises:
             FileNotFoundError: There is no benchmark in the folder.
+            ValueError: The benchmark was written by an earlier version of microevo.
         """
-        path = self.folder / ABOUT
+        path = self.folder / RECORD
         if not path.exists():
             raise FileNotFoundError(f"there is no benchmark in {self.folder}; run it first, or correct --output")
-        return json.loads(path.read_text())
+        record = json.loads(path.read_text())
+        if record.get("version") != VERSION:
+            raise ValueError(
+                f"the results in {self.folder} were written by an earlier version of microevo, whose tables have other columns; "
+                "run the benchmark with --overwrite and without --only to make them anew, or choose another --output"
+            )
+        return record
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """With which settings the numbers were made, empty if there are none yet."""
-        return self.about["settings"] if (self.folder / ABOUT).exists() else {}
+    def previous(self) -> dict[str, Any]:
+        """What was compared before, empty if there are no results yet."""
+        nothing: dict[str, Any] = {"protocols": {}, "competitors": [], "fields": [], "settings": {}}
+        return self.record if (self.folder / RECORD).exists() else nothing
 
     def check_kept(self, keep: Collection[str], evaluation: Evaluation) -> None:
-        """Refuse to put results beside others that are of other fields, or of another model of the same name.
+        """Check that new results belong beside those that stay: the same fields, and the same models by the same names.
 
         Args:
             keep: Protocols whose results are to stay, if the folder has them.
@@ -108,17 +98,18 @@ class Results:
         Raises:
             FileExistsError: Those that stay do not belong with them.
         """
-        known = self.about if (self.folder / ABOUT).exists() else {"protocols": {}, "fields": []}
-        for name in (name for name in known["protocols"] if name in keep):
-            if known["fields"] != evaluation.fields:
+        if not keep:
+            return
+        for name in (name for name in self.previous["protocols"] if name in keep):
+            if self.record["fields"] != evaluation.fields:
                 raise FileExistsError(
-                    f"{self.folder} holds results of {name} for the fields {', '.join(known['fields'])}, but "
+                    f"{self.folder} holds results of {name} for the fields {', '.join(self.record['fields'])}, but "
                     f"{', '.join(evaluation.fields)} are asked for; choose another --output"
                 )
-            for entry in (entry for entry in evaluation.entries if isinstance(entry, Model)):
-                if evaluation.table.identity(name, entry.label) not in (None, entry.identity(name)):
+            for model in (one for one in evaluation.competitors if isinstance(one, Model)):
+                if evaluation.table.fingerprint(name, model.label) not in (None, model.fingerprint(name)):
                     raise FileExistsError(
-                        f"{self.folder} holds results of {name} by a {entry.label} with other weights; run all protocols anew "
+                        f"{self.folder} holds results of {name} by a {model.label} with other weights; run all protocols anew "
                         "(--overwrite without --only), or choose another --output"
                     )
 
@@ -129,12 +120,11 @@ class Results:
             protocols: Only those of these protocols; all unless given.
         """
         if protocols is not None:
-            table, cost = LongTable(self.folder / "table"), self.cost
             for name in protocols:
-                for folder in (table.group(name, TRUTH).parent, table.frames_path(name, TRUTH).parent):
+                for folder in (self.table.group(name, TRUTH).parent, self.table.frames_path(name, TRUTH).parent):
                     shutil.rmtree(folder, ignore_errors=True)
-            if "protocol" in cost and set(cost["protocol"]) <= set(protocols):
-                self.drop_cost()
+            if "protocol" in self.cost and set(self.cost["protocol"]) <= set(protocols):
+                self.delete_cost()
             return
         for pattern in WRITTEN:
             for path in self.folder.glob(pattern):
@@ -142,58 +132,200 @@ class Results:
 
     @property
     def table(self) -> LongTable:
-        """The long table, of the entries that are compared and have answered a protocol completely."""
-        groups = [(protocol, label) for protocol in self.about["protocols"] for label in self.complete(protocol)]
-        return LongTable(self.folder / "table", groups)
-
-    def complete(self, protocol: str) -> list[str]:
-        """The entries that have made all forecasts of a protocol; the folder may hold others, of an earlier call."""
-        about, table = self.about["protocols"][protocol], LongTable(self.folder / "table")
-        parts = range(-(-len(about["windows"]) // PART))
-        return [label for label in about["entries"] if all(table.part(protocol, label, i).exists() for i in parts)]
-
-    def groups(self, protocol: str) -> dict[int, int] | None:
-        """Which simulation each trajectory of a protocol was cut from, where several were cut from one."""
-        groups = self.about["protocols"][protocol].get("groups")
-        return None if groups is None else dict(groups)
+        """The long table."""
+        return LongTable(self.folder / "table")
 
     @property
     def cost(self) -> pd.DataFrame:
         """The cost table, empty where cost was not measured."""
         path = self.folder / COST
-        return pd.read_csv(path) if path.exists() else pd.DataFrame()
+        return pd.read_csv(path, keep_default_na=True) if path.exists() else pd.DataFrame()
 
-    def drop_cost(self) -> None:
-        """Forget the cost table, which other settings make another one."""
+    def delete_cost(self) -> None:
+        """Remove the cost table, because other settings give another one."""
         (self.folder / COST).unlink(missing_ok=True)
 
     def write_cost(self, cost: pd.DataFrame) -> None:
         """Keep the cost table."""
-        write_file(self.folder / COST, cost.to_csv(index=False))
+        with atomic(self.folder / COST) as temporary:
+            cost.to_csv(temporary, index=False)
 
-    def frames(self, protocol: str, label: str) -> Float[np.ndarray, "n T C H W"]:
-        """The kept frames of an entry (`Truth` for the true ones), at the leads `shown_leads` of the protocol."""
-        return np.load(self.table.frames_path(protocol, label)).astype(np.float32)
+
+class ScoreTable:
+    """The scores of one protocol, of all competitors whose forecasts are complete.
+
+    Args:
+        results: The benchmark, which may still be running.
+        protocol: Name of the protocol.
+
+    Attributes:
+        record: What `benchmark.json` says of the protocol.
+        windows: Trajectory and first input frame of each window, sorted.
+        trajectories: Those trajectories.
+        competitors: The complete competitors, with `label`, `name` and `seed`.
+        incomplete: Label of each other competitor, with the number of its windows that are done.
+    """
+
+    def __init__(self, results: Results, protocol: str) -> None:
+        self.record = results.record["protocols"][protocol]
+        self._results, self._protocol = results, protocol
+        self.windows = sorted(tuple(window) for window in self.record["windows"])
+        self.trajectories = sorted({trajectory for trajectory, _ in self.windows})
+        self.competitors: list[dict[str, Any]] = []
+        self.incomplete: dict[str, int] = {}
+        self._blocks: dict[str, dict[Key, Block]] = {}
+        try:
+            rows = results.table.read(protocol)
+        except FileNotFoundError:
+            rows = SCHEMA.empty_table().to_pandas()
+        by_competitor: Any = rows.groupby(["competitor", "seed"], observed=True, dropna=False)
+        groups = {(name, None if pd.isna(seed) else int(seed)): group for (name, seed), group in by_competitor}
+        for competitor in results.record["competitors"]:
+            label = competitor["label"]
+            if label not in self.record["competitors"]:
+                continue
+            group = groups.get((competitor["name"], competitor["seed"]), rows.iloc[:0])
+            done = set(group[["trajectory", "start"]].drop_duplicates().itertuples(index=False, name=None))
+            if done == set(self.windows):
+                self.competitors.append(competitor)
+                self._blocks[label] = dict(self._split(group))
+            else:
+                self.incomplete[label] = len(done & set(self.windows))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the complete competitors, without their seeds."""
+        return list(dict.fromkeys(str(one["name"]) for one in self.competitors))
+
+    def block(self, label: str, key: Key) -> Block | None:
+        """The values of a competitor by window and lead time, None if there are none."""
+        return self._blocks[label].get(_stored(key))
+
+    def has(self, *keys: Key) -> bool:
+        """Whether any competitor has values of any of some keys."""
+        return any(_stored(key) in blocks for key in keys for blocks in self._blocks.values())
+
+    def leads(self, key: Key) -> list[int]:
+        """The lead times at which there are values; none if these belong to the whole forecast."""
+        blocks = (blocks[_stored(key)] for blocks in self._blocks.values() if _stored(key) in blocks)
+        leads = next((block.leads for block in blocks), None)
+        return [] if leads is None else leads.tolist()
+
+    def samples(self, *keys: Key) -> Samples:
+        """Values of all competitors that have them, windows of one trajectory averaged; of several keys side by side."""
+        values: dict[str, list[np.ndarray]] = {}
+        for competitor in self.competitors:
+            blocks = [block for key in keys if (block := self.block(competitor["label"], key)) is not None]
+            if blocks:
+                joined = np.concatenate([block.values for block in blocks], axis=1).astype(np.float64)
+                by_trajectory = joined.reshape(len(self.trajectories), -1, joined.shape[1])
+                values.setdefault(str(competitor["name"]), []).append(by_trajectory.mean(axis=1))
+        simulations = dict(self.record["groups"] or ())
+        groups = tuple(simulations[trajectory] for trajectory in self.trajectories) if simulations else None
+        return Samples({name: np.stack(seeds) for name, seeds in values.items()}, groups, self._of_mean(keys[0]))
+
+    def censored(self, key: Key) -> dict[str, float]:
+        """Share of each competitor's forecasts whose value is only a lower bound."""
+        shares: dict[str, list[float]] = {}
+        for competitor in self.competitors:
+            block = self.block(competitor["label"], key)
+            if block is not None and block.censored is not None:
+                shares.setdefault(str(competitor["name"]), []).append(float(block.censored.mean()))
+        return {name: float(np.mean(seeds)) for name, seeds in shares.items()}
+
+    def non_finite(self, name: str) -> int:
+        """Number of forecasts of a competitor with a frame that is not finite."""
+        blocks = (self.block(one["label"], FINITE) for one in self.competitors if one["name"] == name)
+        return sum(int((block.values < 1).any(axis=1).sum()) for block in blocks if block is not None)
+
+    def frames_path(self, label: str) -> Path:
+        """The file with the kept frames of a competitor."""
+        return self._results.table.frames_path(self._protocol, label)
+
+    def frames(self, label: str) -> Float[np.ndarray, "n T C H W"]:
+        """The kept frames of a competitor (`Truth` for the true ones), at the lead times `gallery_leads` of the record."""
+        return np.load(self.frames_path(label)).astype(np.float32)
+
+    def _of_mean(self, key: Key) -> Any:
+        metric = find(key.name) if key.kind == "metric" else None
+        if metric is None or metric.of != "mean":
+            return identity
+        return metric.bound(forecasts=len(self.windows)).function
+
+    def _split(self, rows: pd.DataFrame) -> list[tuple[Key, Block]]:
+        rows = rows.sort_values(["trajectory", "start", "lead"], kind="stable")
+        found = []
+        by_key: Any = rows.groupby(["kind", "name", "bin"], observed=True, sort=False, dropna=False)
+        for (kind, name, bin_), group in by_key:
+            leads = np.unique(group["lead"].dropna().to_numpy(np.int64))
+            shape = (len(self.windows), max(1, len(leads)))
+            censored = group["censored"].to_numpy(bool).reshape(shape)
+            block = Block(
+                group["value"].to_numpy().reshape(shape),
+                leads if len(leads) else None,
+                censored if censored.any() else None,
+            )
+            found.append((Key(kind, name, None if pd.isna(bin_) else int(bin_)), block))
+        return found
+
+
+def _stored(key: Key) -> Key:
+    """The key of the rows that a score is computed from: RMSE, for instance, is a function of the mean of MSE."""
+    return key._replace(name=rows_of(key.name)) if key.kind == "metric" else key
+
+
+def _protocol_record(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    """Everything that a report says of a protocol, apart from the numbers."""
+    protocol, windows, scores = evaluation.protocols[name], evaluation.windows(name), evaluation.scores[name]
+    store = windows.store
+    described = ("process", "boundary", "frame_interval", "time_unit", "spacing", "length_unit", "recipe")
+    return (
+        asdict(protocol)
+        | {key: store.attributes[key] for key in described}
+        | {
+            "windows": windows.windows,
+            "groups": _groups(windows),
+            "gallery_leads": evaluation.gallery_leads(name),
+            "digest": protocol.digest(windows),
+            "fingerprint": store.fingerprint,
+            "image_shape": list(store.image_shape),
+            "competitors": [one.label for one in evaluation.competitors if one.supports(name, protocol, windows)],
+            "metrics": [_metric_record(name, metric) for name, metric in scores.pixel.items()],
+            "quantities": [_quantity_record(one) for one in scores.quantities(windows.trajectories[:1])],
+        }
+    )
 
 
 def _groups(windows: WindowDataset) -> list[tuple[int, int]] | None:
-    """Pairs of a trajectory and its group; simulated ones have none."""
+    """Pairs of a trajectory and the simulation that it was cut from; simulated trajectories have none."""
     if "group" not in windows.store.per_trajectory:
         return None
     group = windows.store.per_trajectory["group"]
     return [(trajectory, int(group[trajectory])) for trajectory in windows.trajectories]
 
 
-def _about(quantity: Quantity | Comparison) -> dict[str, Any]:
+def _metric_record(name: str, metric: Any) -> dict[str, str]:
+    if isinstance(metric, Metric):
+        return {"name": name, "title": metric.title, "unit": metric.unit, "better": metric.better}
+    return {"name": name, "title": name, "unit": "1", "better": "lower"}
+
+
+def _quantity_record(quantity: Quantity | Comparison) -> dict[str, Any]:
     """What a reader of the table has to know of a quantity; a `Comparison` has errors and no values."""
-    about: dict[str, Any] = {"name": quantity.name, "long_name": quantity.long_name, "unit": quantity.unit}
+    record: dict[str, Any] = {"name": quantity.name, "title": quantity.long_name, "unit": quantity.unit}
     if isinstance(quantity, Comparison):
-        return about | {"error_unit": quantity.unit, "better": "low", "values": False}
-    about |= {"error_unit": quantity.error_unit or quantity.unit, "better": quantity.better, "values": True}
-    if quantity.error_name:
-        about["error_name"] = quantity.error_name
+        return record | {"values": False, "error_title": quantity.long_name, "error_unit": quantity.unit}
+    record |= {
+        "values": True,
+        "error_title": ", ".join(filter(None, (quantity.long_name, quantity.error_name))),
+        "error_unit": quantity.error_unit or quantity.unit,
+    }
     if quantity.bins is not None:
-        about["bins"] = {"name": quantity.bins.name, "unit": quantity.bins.unit, "middles": list(quantity.bins.middles)}
+        record["bins"] = {
+            "title": quantity.bins.name,
+            "unit": quantity.bins.unit,
+            "middles": list(quantity.bins.middles),
+        }
     if quantity.fit is not None:
-        about["fit"] = {"name": quantity.fit.name, "unit": quantity.fit.unit}
-    return about
+        record["fit"] = {"name": quantity.fit.name, "unit": quantity.fit.unit}
+    return record

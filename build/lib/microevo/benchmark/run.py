@@ -1,4 +1,4 @@
-"""The benchmark command: entries, protocols, cost and report."""
+"""The benchmark command: competitors, protocols, cost and report."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,33 +11,18 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from microevo.benchmark.cost import Forecast, device_name, forecast_rmse, mean_rmse, measure_cost, parameters
-from microevo.benchmark.entry import Entry, Model, persistence
-from microevo.benchmark.evaluate import Evaluation, Scores
-from microevo.benchmark.known_physics import NO_WORSE, KnownPhysics, Physics, Solver
-from microevo.benchmark.log import log_results
-from microevo.benchmark.page import write_page
+from microevo.benchmark.competitors import REFERENCE, Competitor, ExternalForecasts, Model, ReferenceSolver, persistence
+from microevo.benchmark.competitors.reference_solver import StoredProcess, TimedSolver
+from microevo.benchmark.cost import ForecastFunction, device_name, forecast_rmse, mean_rmse, measure_cost, parameters
+from microevo.benchmark.evaluation import Evaluation, Scores
 from microevo.benchmark.physics import Kind, PhysicalQuantities, kind_of
 from microevo.benchmark.protocol import Protocol
-from microevo.benchmark.report import text_table, write_report
+from microevo.benchmark.report import write_report
 from microevo.benchmark.results import Results
-from microevo.benchmark.submitted import Submitted
 from microevo.data import Window
-from microevo.metrics import (
-    absolute_error,
-    correlation,
-    leapsr_microevoeval,
-    letap_microevoeval,
-    mae_openstl,
-    mse_openstl,
-    relative_l2,
-    squared_error,
-    ssim,
-    ssim_openstl,
-)
+from microevo.metrics import applicable, import_metrics, registered
 from microevo.provenance import git_commit
 
-SSIM_PIXELS = 11  # its window; smaller frames go without
 COMPARED = 4  # windows, if there are as many, with which the cost table tells how accurate its rows are
 
 
@@ -46,9 +31,10 @@ def run(
     checkpoints: dict[str, str | list[str]] = {},  # noqa: B006
     fields: list[str] = ["c"],  # noqa: B006
     predictions: str | dict[str, str | dict[str, str]] | None = None,
-    known_physics: bool = True,
+    reference_solver: bool = True,
     physics: Literal["auto", "spinodal", "grains", "dendrite", "wave", "none"] = "auto",
     conventions: bool = False,
+    metrics: list[str] = [],  # noqa: B006
     output: str = "results/benchmark",
     only: list[str] = [],  # noqa: B006
     leads: list[int] = [1, 10, 50, 90, 190],  # noqa: B006
@@ -62,20 +48,22 @@ def run(
     logger: Logger | None = None,
     overwrite: bool = False,
     command: str = "",
+    known_physics: bool | None = None,
 ) -> Results:
-    """Compare forecasts of the same frames: trained models, predictions made by others, persistence and known physics.
+    """Compare forecasts of the same frames: trained models, external forecasts, persistence and the reference solver.
 
-    An interrupted benchmark goes on where it was when the same command is given again.
+    An interrupted benchmark resumes when the same command is given again.
 
     Args:
-        protocols: What is shown and what is asked, by name.
+        protocols: Input frames, target frames and trajectories, by name.
         checkpoints: Name of each model with its checkpoint, or with a list of checkpoints trained with different seeds.
         fields: Fields that are forecast, in the order of the axis C.
-        predictions: Frames that others forecast: a `.npy` file or zarr array if there is one protocol, else a name with the
+        predictions: Forecasts made elsewhere: a `.npy` file or zarr array if there is one protocol, else a name with the
             file of each protocol.
-        known_physics: Whether the process's own solver takes part, where the data were simulated.
+        reference_solver: Whether the process's own solver is compared too, where the data were simulated.
         physics: Which physical quantities are measured, on the first field; `auto` goes by the process that made the data.
         conventions: Whether the numbers of OpenSTL and MicroEvoEval tables are computed too, in their own definitions.
+        metrics: Python modules that register metrics of your own, on PYTHONPATH or installed.
         output: Folder of the results.
         only: Protocols to run; all unless given.
         leads: Leads of the tables; those beyond the horizon are left out.
@@ -83,35 +71,37 @@ def run(
         device: Where to run; `auto` takes the GPUs if there are any.
         processes: How many processes share the work; one for each GPU unless given, and one on a CPU.
         cost_protocol: Protocol whose windows the cost is measured with, on one device; unless given the first one that
-            shows as many frames as the networks take.
+            has as many input frames as the networks take.
         repeats: Timed calls of each model, which take turns; 0 leaves the cost as it is.
         warmup: Calls of each model before the timed ones.
         render_only: Make the report anew from the results that are in `output`, and compute nothing.
         logger: Where to send tables, curves and animations too, for instance a WandbLogger.
         overwrite: Compute everything anew, or the protocols of `only`, and replace their results in `output`.
         command: The shell command that this call is, kept with the results.
+        known_physics: Former name of `reference_solver`.
 
     Raises:
         FileExistsError: `output` holds the results of other weights, settings or data.
-        ValueError: An entry cannot answer a protocol.
+        ValueError: A competitor cannot forecast a protocol.
     """
+    import_metrics(metrics)
     folder = Path(output)
-    leads = _leads(leads)
+    leads = _check_leads(leads)
     _check_counts(batch_size=(batch_size, 1), repeats=(repeats, 0), warmup=(warmup, 0), processes=(processes, 1))
     if render_only:
-        return _render(Results(folder), leads, logger)
+        return write_report(Results(folder), leads, logger).results
     chosen = _chosen(protocols, only)
-    entries: list[Entry] = []
+    competitors: list[Competitor] = []
     for model, paths in checkpoints.items():
-        entries += [Model(model, path) for path in ([paths] if isinstance(paths, str) else paths)]
-    entries += _submitted(predictions, list(chosen), list(protocols))
+        competitors += [Model(model, path) for path in ([paths] if isinstance(paths, str) else paths)]
+    competitors += _external(predictions, list(chosen), list(protocols))
     if "Persistence" not in checkpoints:
-        entries.append(persistence(len(fields)))
-    if known_physics:
-        entries.append(KnownPhysics())
+        competitors.append(persistence(len(fields)))
+    if reference_solver if known_physics is None else known_physics:
+        competitors.append(ReferenceSolver())
     evaluation = Evaluation(
         chosen,
-        entries,
+        competitors,
         _scores(chosen, fields, physics, leads, conventions),
         fields,
         folder,
@@ -122,14 +112,13 @@ def run(
     devices = _devices(device, processes)
     evaluation.check()
     kept = set(protocols) - set(chosen)
-    there = Results(folder)
-    there.check_kept(kept, evaluation)
+    previous = Results(folder)
+    previous.check_kept(kept, evaluation)
     if overwrite:
-        there.delete(chosen if only else None)
+        previous.delete(chosen if only else None)
+    before = previous.previous["settings"].get("timing")
     evaluation.begin()
-    device_told = device_name(torch.device(devices[0]))
-    timing = {"protocol": timed, "repeats": repeats, "warmup": warmup, "device": device_told}
-    before = there.settings.get("timing")
+    timing = {"protocol": timed, "repeats": repeats, "warmup": warmup, "device": device_name(torch.device(devices[0]))}
     settings = {
         "command": command,
         "protocols": {name: protocol.store for name, protocol in protocols.items()},
@@ -137,48 +126,33 @@ def run(
         "predictions": predictions,
         "leads": leads,
         "batch_size": batch_size,
+        "metrics": metrics,
         "timing": timing if timed else before,
     }
     if timed and before != timing:
-        there.drop_cost()
+        previous.delete_cost()
     results = Results.write(evaluation, settings, keep=kept)
     evaluation.run(devices)
-    if timed and (results.cost.empty or _models(results.cost) != set(_timed(evaluation, timed))):
+    if timed and (results.cost.empty or set(results.cost["competitor"]) != set(_timed(evaluation, timed))):
         results.write_cost(_measure(evaluation, timed, devices[0], repeats, warmup).assign(protocol=timed))
-    return _render(results, leads, logger)
+    return write_report(results, leads, logger).results
 
 
-def _render(results: Results, leads: Sequence[int], logger: Logger | None) -> Results:
-    summary = write_report(results, leads)
-    page = write_page(results, leads)
-    for name in summary["protocol"].unique():
-        print(f"\n{name}\n{text_table(summary, name)}")
-    print(f"\nreport: {page}, for papers: {results.folder / 'report.md'}")
-    if logger is not None:
-        log_results(results, summary, logger)
-    return results
-
-
-def _timed(evaluation: Evaluation, name: str) -> dict[str, Entry]:
-    """One entry of each model that can be timed on a protocol, whatever its seed."""
+def _timed(evaluation: Evaluation, name: str) -> dict[str, Competitor]:
+    """One competitor of each name that can be timed on a protocol, whatever its seed."""
     protocol, windows = evaluation.protocols[name], evaluation.windows(name)
     return {
-        entry.model: entry
-        for entry in reversed(evaluation.entries)
-        if isinstance(entry, Model | KnownPhysics) and entry.takes_part(name, protocol, windows)
+        one.name: one
+        for one in reversed(evaluation.competitors)
+        if isinstance(one, Model | ReferenceSolver) and one.supports(name, protocol, windows)
     }
-
-
-def _models(cost: pd.DataFrame) -> set[str]:
-    """What was timed, without the rougher solver, which follows from it."""
-    return {str(model) for model in cost["model"] if not str(model).startswith(NO_WORSE)}
 
 
 def _cost_protocol(evaluation: Evaluation, asked: str | None, known: Sequence[str]) -> str:
     if asked in known and asked not in evaluation.protocols:
         print(f"cost is not measured: its protocol {asked} is not among those of --only")
         return ""
-    networks = [entry.forecaster for entry in evaluation.entries if isinstance(entry, Model)]
+    networks = [one.forecaster for one in evaluation.competitors if isinstance(one, Model)]
     taken = {network.n_past for network in networks if not network.any_past}
     fitting = [name for name, protocol in evaluation.protocols.items() if taken <= {protocol.n_past}]
     if asked is None:
@@ -196,7 +170,11 @@ def _cost_protocol(evaluation: Evaluation, asked: str | None, known: Sequence[st
 
 
 def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmup: int) -> pd.DataFrame:
-    """The cost table, with the column `rmse`: what the rows err by, on the first few windows (see `mean_rmse`)."""
+    """The cost table, with two more columns.
+
+    `rmse` is the error on the first few windows (see `mean_rmse`). `matched_to` is the network that a further row of the
+    reference solver, with the coarsest steps of equal accuracy, is as accurate as.
+    """
     horizon, windows = evaluation.protocols[name].horizon, evaluation.windows(name)
     fields = [windows.store.fields.index(field) for field in windows.fields]
 
@@ -209,29 +187,33 @@ def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmu
     def error(frames: Tensor) -> float:
         return mean_rmse(frames[:, :, fields], few.future)
 
-    forecasters: dict[str, Forecast] = {}
+    forecasters: dict[str, ForecastFunction] = {}
     rmse: dict[str, float] = {}
     networks: list[str] = []
-    solvers: dict[str, Solver] = {}
-    for model, entry in _timed(evaluation, name).items():
-        if isinstance(entry, Model):
-            forecasters[model] = entry.forecaster.to(device)
-            rmse[model] = forecast_rmse(entry.forecaster, past, future)
-            if parameters(entry.forecaster) and math.isfinite(rmse[model]):
+    solvers: dict[str, TimedSolver] = {}
+    for model, one in _timed(evaluation, name).items():
+        if isinstance(one, Model):
+            forecasters[model] = one.forecaster.to(device)
+            rmse[model] = forecast_rmse(one.forecaster, past, future)
+            if parameters(one.forecaster) and math.isfinite(rmse[model]):
                 networks.append(model)
         else:
-            forecasters[model] = solvers[model] = Physics(windows.store, windows.fields).timed(few)
+            forecasters[model] = solvers[model] = StoredProcess(windows.store, windows.fields).timed(few)
             rmse[model] = error(solvers[model].forecast(horizon))
     best = min(networks, key=rmse.__getitem__, default="")
-    # A solver that errs as little as the best network, no less: what its frames would cost without the network.
+    matched = f"{REFERENCE}, accuracy-matched to {best}"
+    # A solver that is as accurate as the best network, no more: what its frames would cost without the network.
     for model, solver in solvers.items():
-        if best and rmse[model] <= rmse[best] and (rougher := solver.no_worse_than(rmse[best], error, horizon)):
-            forecasters[NO_WORSE + best] = rougher
-            rmse[NO_WORSE + best] = error(rougher.forecast(horizon))
+        if best and rmse[model] <= rmse[best] and (coarser := solver.accuracy_matched(rmse[best], error, horizon)):
+            forecasters[matched] = coarser
+            rmse[matched] = error(coarser.forecast(horizon))
     table = measure_cost(
         forecasters, lambda size: (batch(size).past.to(device), batch(size).future.to(device)), repeats, warmup
     )
-    return table.assign(rmse=table["model"].map(rmse))
+    labels = table.pop("competitor")
+    table.insert(0, "competitor", labels.replace(matched, REFERENCE))
+    table.insert(1, "matched_to", labels.map({matched: best}))
+    return table.assign(rmse=labels.map(rmse))
 
 
 def _chosen(protocols: Mapping[str, Protocol], only: list[str]) -> dict[str, Protocol]:
@@ -244,7 +226,7 @@ def _chosen(protocols: Mapping[str, Protocol], only: list[str]) -> dict[str, Pro
     return chosen
 
 
-def _leads(leads: Sequence[int]) -> list[int]:
+def _check_leads(leads: Sequence[int]) -> list[int]:
     if not leads or min(leads) < 1:
         raise ValueError(f"leads are counted from 1, but they are {list(leads)}")
     return sorted(set(leads))
@@ -256,25 +238,25 @@ def _check_counts(**counts: tuple[int | None, int]) -> None:
             raise ValueError(f"{name} must be at least {least}, but it is {count}")
 
 
-def _submitted(predictions: str | Mapping[str, Any] | None, protocols: list[str], known: list[str]) -> list[Entry]:
+def _external(predictions: str | Mapping[str, Any] | None, protocols: list[str], known: list[str]) -> list[Competitor]:
     if predictions is None:
         return []
     named = {Path(predictions).stem: predictions} if isinstance(predictions, str) else predictions
-    entries: list[Entry] = []
+    competitors: list[Competitor] = []
     for model, files in named.items():
         if isinstance(files, str):
             if len(protocols) > 1:
                 raise ValueError(
-                    f"the predictions {files} answer one protocol, but the benchmark has {', '.join(protocols)}; choose one "
+                    f"the predictions {files} are for one protocol, but the benchmark has {', '.join(protocols)}; choose one "
                     "with --only, or give a file for each"
                 )
             files = {protocols[0]: files}
         if unknown := [name for name in files if name not in known]:
             raise ValueError(
-                f"the predictions of {model} answer {unknown[0]}, but the benchmark has {', '.join(known)}; correct the name"
+                f"the predictions of {model} are for {unknown[0]}, but the benchmark has {', '.join(known)}; correct the name"
             )
-        entries.append(Submitted(model, files))
-    return entries
+        competitors.append(ExternalForecasts(model, files))
+    return competitors
 
 
 def _scores(
@@ -288,23 +270,14 @@ def _scores(
     for name, protocol in protocols.items():
         store = protocol.windows(fields).store
         kind = kind_of(store) if physics == "auto" else physics
-        pixel = {
-            "mse": squared_error,
-            "mae": absolute_error,
-            "relative_l2": relative_l2,
-            "correlation": correlation,
-        }
-        if min(store.image_shape) >= SSIM_PIXELS:
-            pixel["ssim"] = ssim
-        if conventions:
-            pixel |= {"mse_openstl": mse_openstl, "mae_openstl": mae_openstl, "ssim_openstl": ssim_openstl}
-            if len(fields) == 1:
-                pixel["letap_microevoeval"] = letap_microevoeval
-            if len(fields) == 1 and kind == "grains":
-                pixel["leapsr_microevoeval"] = leapsr_microevoeval
-        scores[name] = Scores(
-            pixel=pixel, physics=PhysicalQuantities(store, kind, protocol.n_past), curve_leads=tuple(leads)
-        )
+        quantities = PhysicalQuantities(store, kind, protocol.n_past)
+        measured = {quantity.name for quantity in quantities([0])}
+        metrics = [one for one in registered(conventions=conventions) if one.of == "frames"]
+        metrics = [one for one in metrics if not one.where or one.where in measured]
+        chosen, reasons = applicable(metrics, (len(fields), *store.image_shape))
+        for reason in reasons:
+            print(f"{name}: {reason}")
+        scores[name] = Scores(pixel={one.name: one for one in chosen}, physics=quantities, curve_leads=tuple(leads))
     return scores
 
 

@@ -1,6 +1,7 @@
 """What a run keeps of itself: its settings, its surroundings, and a checkpoint when it is interrupted."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -35,19 +36,34 @@ class SaveRun(SaveConfigCallback):
         folder = Path(trainer.default_root_dir)
         write_file(free_path(folder / f"config-{name}.yaml"), text)
         about = {
-            "command": shlex.join(["python", "-m", "microevo", *sys.argv[1:]]),
+            "command": command_line(),
             "seed": self.config.get("seed_everything"),
             "data_fingerprint": getattr(trainer.datamodule, "fingerprint", ""),  # type: ignore[attr-defined]
             "git_commit": git_commit(),
             "versions": versions(),
             "devices": f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}",
         }
-        write_file(free_path(folder / f"run-{name}.json"), json.dumps(about, indent=2) + "\n")
+        if slurm_job() is not None:
+            about["slurm_job"] = slurm_job()
         tree = yaml.safe_load(text)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                about["wandb_id"] = logger.experiment.id  # a resumed run goes on under it
+        write_file(free_path(folder / f"run-{name}.json"), json.dumps(about, indent=2) + "\n")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 keep = {key: tree[key] for key in ("seed_everything", "model", "data") if key in tree}
                 logger.experiment.config.update(keep | about, allow_val_change=True)
+
+
+def command_line() -> str:
+    """The command of this process."""
+    return shlex.join(["python", "-m", "microevo", *sys.argv[1:]])
+
+
+def slurm_job() -> str | None:
+    """The SLURM job of this process, which keeps its id when it is requeued; None outside of SLURM."""
+    return os.environ.get("SLURM_JOB_ID")
 
 
 def log_image(trainer: Trainer, key: str, paths: Iterable[Path]) -> None:

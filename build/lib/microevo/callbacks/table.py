@@ -44,7 +44,7 @@ class LeadTable(Callback):
         self._parts.append(_rows(outputs).assign(model=name, seed=seed))
         if self.persistence and not isinstance(pl_module, Persistence):
             repeated = batch.past[:, -1:].expand_as(batch.future)
-            values = {name: metric.score(repeated, batch.future) for name, metric in pl_module.lead_metrics.items()}
+            values = pl_module.score(repeated, batch.future)
             values |= {"trajectory": batch.trajectory, "start": batch.start}
             self._parts.append(_rows(values).assign(model="Persistence", seed=None))
 

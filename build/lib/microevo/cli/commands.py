@@ -1,27 +1,33 @@
 """simulate, import, compare and benchmark: one function each."""
 
+import argparse
+import importlib
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
-from jsonargparse import ActionConfigFile
 
 from microevo import plot
-from microevo.cli import given
-from microevo.cli.checkpoint import refuse_other_files
-from microevo.cli.overview import COMMANDS
-from microevo.cli.parser import Parser
+from microevo.cli.main import COMMANDS
+from microevo.cli.parser import ConfigFile, Parser
 from microevo.data import TrajectoryStore, generate, import_frames
+from microevo.data.generate import ALL
+from microevo.data.sampling import RENAMED
+from microevo.models.checkpoint import read_checkpoint
 
 
 def simulate(args: Sequence[str]) -> None:
     """Simulate trajectories and draw a preview beside the store."""
     settings = _parse("simulate", generate, args)
+    for earlier, name in RENAMED.items():
+        if (value := settings.pop(earlier)) is not None:
+            settings[name] = value
     _refuse_absent_device(settings["device"])
-    command = _command("simulate", _of_the_whole_store(args))
+    everything = [] if settings["trajectories"] == ALL else ["--trajectories", ALL]
+    command = _command("simulate", [*args, *everything])
     store = generate(**settings, command=command)
     if store.attributes["complete"]:
         _announce(store)
@@ -37,14 +43,19 @@ def import_(args: Sequence[str]) -> None:
 
 
 def benchmark(args: Sequence[str]) -> None:
-    """Compare forecasts with each other, with persistence and with known physics."""
+    """Compare forecasts with each other, with persistence and with the reference solver."""
     from microevo.benchmark import run  # imports wandb's and Lightning's halves that the others do not need
 
     settings = _parse("benchmark", run, args)
+    for module in settings.pop("modules"):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"there is no module {error.name}, given in --modules; is it on PYTHONPATH?") from None
     _refuse_absent_device(settings["device"])
     for paths in {} if settings["render_only"] else settings["checkpoints"].values():
         for path in [paths] if isinstance(paths, str) else paths:
-            refuse_other_files(Path(path))
+            read_checkpoint(path)
     run(**settings, command=_command("benchmark", args))
 
 
@@ -67,8 +78,19 @@ def _refuse_absent_device(device: str) -> None:
 def parser(name: str, function: Callable[..., Any]) -> Parser:
     """The parser of a command whose options are the arguments of a function."""
     made = Parser(prog=f"python -m microevo {name}", description=COMMANDS[name])
-    made.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file with any of the options below.")
+    made.add_argument("-c", "--config", action=ConfigFile, help="YAML file with any of the options below.")
     made.add_function_arguments(function, skip={"overwrite", "command"}, sub_configs=True)
+    for earlier, option in RENAMED.items() if function is generate else ():  # recipes of earlier versions have them
+        hint = get_type_hints(generate)[option]
+        made.add_argument(f"--{earlier}", type=hint | None, default=None, help=argparse.SUPPRESS)
+    if name == "benchmark":
+        made.add_argument(
+            "--modules",
+            type=list[str],
+            default=[],
+            help="Modules with models of your own, imported before the checkpoints are read: a checkpoint never decides what is "
+            "imported.",
+        )
     made.add_argument(
         "--overwrite",
         action="store_true",
@@ -79,7 +101,7 @@ def parser(name: str, function: Callable[..., Any]) -> Parser:
 
 def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> dict[str, Any]:
     made = parser(name, function)
-    settings = made.instantiate_classes(made.parse_args(list(args))).as_dict()
+    settings = made.instantiate_classes(made.read(args)).as_dict()
     settings.pop("config", None)
     return settings
 
@@ -87,18 +109,6 @@ def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> dict
 def _command(name: str, args: Sequence[str]) -> str:
     # Finishing a store must not start it anew.
     return shlex.join(["python", "-m", "microevo", name, *(word for word in args if word != "--overwrite")])
-
-
-def _of_the_whole_store(args: Sequence[str]) -> list[str]:
-    """The arguments without a choice of trajectories."""
-    words, kept = iter(args), []
-    for word in words:
-        if word == "--trajectories":
-            next(words, None)
-        elif not word.startswith("--trajectories="):
-            kept.append(word)
-    chosen = any(name == "trajectories" for name, _ in given.settings(kept))  # in a config file
-    return [*kept, "--trajectories", ":"] if chosen else kept
 
 
 def _announce_part(store: TrajectoryStore, trajectories: str, command: str) -> None:

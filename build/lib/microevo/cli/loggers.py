@@ -13,10 +13,16 @@ WANDB = "lightning.pytorch.loggers.WandbLogger"
 CSV = "lightning.pytorch.loggers.CSVLogger"
 
 
-def settle_loggers(loggers: Any, run_dir: Path) -> Any:
-    """Let loggers write into the run's folder, and replace W&B by CSV files where it would ask for a login."""
+def settle_loggers(loggers: Any, run_dir: Path, wandb_id: str | None = None) -> Any:
+    """Let loggers write into the run's folder, and replace W&B by CSV files where it would ask for a login.
+
+    Args:
+        loggers: What the config says.
+        run_dir: The run's folder.
+        wandb_id: The W&B run that is resumed.
+    """
     if isinstance(loggers, list):
-        return [settle_loggers(logger, run_dir) for logger in loggers]
+        return [settle_loggers(logger, run_dir, wandb_id) for logger in loggers]
     if loggers is True or loggers is None:
         loggers = Namespace(class_path=CSV, init_args=Namespace(name="csv"))
     if not isinstance(loggers, Namespace):
@@ -29,6 +35,8 @@ def settle_loggers(loggers: Any, run_dir: Path) -> Any:
                     f"{reason}: logging to CSV files in {run_dir}/csv (for W&B run `wandb login`, or set WANDB_MODE=offline)"
                 )
             loggers = Namespace(class_path=CSV, init_args=Namespace(name="csv"))
+        elif wandb_id and not (loggers.init_args.get("id") or loggers.init_args.get("version")):
+            loggers.init_args.id = wandb_id
     if loggers.init_args.get("save_dir") in (None, "."):
         loggers.init_args.save_dir = str(run_dir)
     return loggers

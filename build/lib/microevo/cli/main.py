@@ -7,9 +7,30 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from microevo.cli.overview import COMMANDS, overview
-
 DEBUG = "MICROEVO_DEBUG"
+COMMANDS = {
+    "simulate": "simulate trajectories with a phase-field solver into a zarr store",
+    "import": "turn frames made by others (.npy, .npz, HDF5, PNG, TIFF) into a zarr store",
+    "compare": "hold simulated trajectories against a published sample: statistics, bands, a picture",
+    "fit": "train a model on a store",
+    "validate": "evaluate a checkpoint on the validation split",
+    "test": "evaluate a checkpoint on the test split: a long CSV and a curve of error against lead",
+    "predict": "write forecasts beside the truth: a zarr store, filmstrips, animations",
+    "benchmark": "score forecasts against persistence and the reference solver: accuracy, physics, cost, one page",
+}
+
+
+def overview() -> str:
+    """What `python -m microevo --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return (
+        "usage: python -m microevo <command> [options]\n\n"
+        "Simulate, learn and benchmark microstructure evolution.\n\n"
+        f"commands:\n{lines}\n\n"
+        "`python -m microevo <command> --help` lists its options. `--debug` (or MICROEVO_DEBUG=1) shows the traceback of\n"
+        "an error."
+    )
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -32,10 +53,10 @@ def main(args: Sequence[str] | None = None) -> None:
         _refuse(f"there is no command {words[0]}; {hint}", code=2)
 
     # Imported here, so that the overview comes at once.
-    from microevo.cli import failures
+    from microevo.cli import errors
 
     try:
-        with failures.quiet(words[0]):
+        with errors.quiet(words[0]):
             _run(words[0], words[1:])
     except KeyboardInterrupt:
         print("\nmicroevo: interrupted; the same command goes on where it was", file=sys.stderr)
@@ -44,10 +65,10 @@ def main(args: Sequence[str] | None = None) -> None:
         if isinstance(leave.__context__, KeyboardInterrupt):  # Lightning has said so, and leaves with 1
             raise SystemExit(130) from None
         raise
-    except failures.EXPECTED as error:
+    except errors.EXPECTED as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        _refuse(failures.sentence(error), code=failures.exit_code(error))
+        _refuse(errors.sentence(error), code=errors.exit_code(error))
 
 
 def _run(command: str, args: list[str]) -> None:

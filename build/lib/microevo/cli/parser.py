@@ -1,65 +1,132 @@
-"""A parser whose complaints are one sentence each."""
+"""jsonargparse's parser, with errors that fit on one line and say what was probably meant."""
 
 import argparse
-from collections.abc import Sequence
+import difflib
+import inspect
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace
+from jsonargparse import ActionConfigFile, ArgumentError, Namespace
+from lightning import Callback
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
 
-from microevo.cli import given
-from microevo.cli.complaints import explain
+from microevo.cli.errors import UsageError, causes, one_line, shorten
+from microevo.data import TrajectoryDataModule
+from microevo.models import Forecaster
+from microevo.processes import Process
 
-OUR_HELP = {  # of options that are Lightning's, and mean something else here
-    "ckpt_path": "Checkpoint that `fit` wrote, or `best` or `last` for that of the run's folder. `fit` goes on where it "
-    "stopped, and with `last` begins where there is none yet.",
-    "weights_only": "Always true: a checkpoint is read without unpickling, which could run code.",
-    "return_predictions": "Without effect: the forecasts are on disk.",
+CLASSES: dict[str, type] = {  # the options that take a class
+    "model": Forecaster,
+    "data": TrajectoryDataModule,
+    "process": Process,
+    "trainer.logger": Logger,
+    "trainer.callbacks": Callback,
 }
+ROOM = 240  # letters for what is wrong, if a suggestion follows
+NEAR = 0.75  # similarity of two spellings from which one is suggested for the other
 
 
-class UsageError(Exception):
-    """The command line, or a config file that it names, cannot be understood; the message says why."""
+class ConfigFile(ActionConfigFile):
+    """`--config`, with errors that name the file."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Read the file into the settings that were made before.
+
+        Raises:
+            ArgumentError: It cannot be read.
+        """
+        path = Path(values)
+        if path.suffix in (".yaml", ".yml") and not path.is_file():
+            near = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.y*ml")], n=1)
+            hint = f"; did you mean {path.with_name(near[0])}?" if near else ""
+            raise ArgumentError(self, f"there is no file {values}{hint}")
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise ArgumentError(self, f"{values}: {error}") from error
 
 
 class Parser(LightningArgumentParser):
-    """jsonargparse's parser, with errors that fit on a line and say what was probably meant.
+    """The parser of a command.
 
     An option must be written in full: a misspelt one is refused, never taken for another that begins alike.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The usage that is made of all options fills a page, and of the program's name it knows `__main__.py`.
-        ours: dict[str, Any] = {"allow_abbrev": False, "prog": "python -m microevo", "usage": "%(prog)s [options]"}
-        super().__init__(*args, **(ours | kwargs))
+        ours: dict[str, Any] = {"prog": "python -m microevo", "usage": "%(prog)s [options]"}
+        super().__init__(*args, **(ours | {"allow_abbrev": False, "exit_on_error": False} | kwargs))
+        self.subparsers: list[Parser] = []
 
-    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """As jsonargparse does, but with help for what our commands make of the trainer's options."""
-        added = super().add_method_arguments(*args, **kwargs)
-        for action in self._actions:
-            action.help = OUR_HELP.get(action.dest, action.help)
-        return added
+    def options(self) -> set[str]:
+        """Names of the options, those of subcommands too."""
+        own = set(self.get_defaults(skip_validation=True).keys())
+        return own.union(*(parser.options() for parser in self.subparsers))
 
-    def parse_args(self, args: Sequence[str], **kwargs: Any) -> Namespace:  # type: ignore[override]
-        """Read the command line, and before it the config files that it names.
+    def read(self, args: Sequence[str]) -> Namespace:
+        """The settings on the command line and in the config files that it names.
 
         Raises:
-            UsageError: They cannot be read.
+            UsageError: They cannot be understood.
         """
         try:
-            list(given.settings(args))
-        except (OSError, ValueError) as error:
-            raise UsageError(str(error)) from error
-        return super().parse_args(args, **kwargs)
+            return self.parse_args(list(args))
+        except (ArgumentError, ValueError) as error:
+            for cause in causes(error):
+                if isinstance(cause, UsageError):
+                    raise cause from None
+            raise UsageError(one_line(str(error))) from error
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise `UsageError`, where jsonargparse prints the usage and a page of reasons."""
-        if not self.exit_on_error:  # a parser inside another one, which catches this
-            raise argparse.ArgumentError(None, message) from ex
-        raise UsageError(explain(message, self._asked(ex))) from ex
+        """Raise `ArgumentError`, with a suggestion for a misspelt option or class."""
+        message, remedy = one_line(message), ""
+        if ex is None or isinstance(ex, KeyError):  # an option that does not exist
+            near = nearest([word for word in message.split() if word[0] in "'-"], self.options())
+            remedy = f"; did you mean {near}?" if near else "; --help lists the options"
+        elif not any(isinstance(cause, ArgumentError) for cause in causes(ex)):  # which has its suggestion already
+            remedy = _suggest_class(message)
+        super().error(shorten(message, ROOM) + remedy if remedy else message, ex)
 
-    def _asked(self, error: Exception | None) -> LightningArgumentParser:
-        """The parser of the subcommand that was asked for, or this one."""
-        subparsers = getattr(getattr(self, "_subcommands_action", None), "choices", None) or {}
-        chosen = next((word for word in getattr(self, "args", None) or () if word in subparsers), None)
-        return getattr(error, "subcommand_parser", None) or subparsers.get(chosen, self)
+
+def nearest(words: Collection[str], known: Collection[str]) -> str | None:
+    """The known name most similar to one of the words, as a whole or in its last part."""
+    best, found = NEAR, None
+    for word in words:
+        word = word.strip("'-").partition("=")[0].rstrip("'")
+        for name in known if word not in known else ():
+            for part in {name, name.rsplit(".", 1)[-1]}:
+                ratio = difflib.SequenceMatcher(None, word, part).ratio()
+                if ratio >= best:
+                    best, found = ratio, name
+    return found
+
+
+def _suggest_class(message: str) -> str:
+    subject = message.split(": ")[0]
+    base = next((base for key, base in CLASSES.items() if f'"{key}"' in subject or f"--{key}." in subject), None)
+    if base is None:
+        return ""
+    names = sorted(cls.__name__ for cls in _concrete(base))
+    words = [word.strip("'\":,;").rsplit(".", 1)[-1] for word in message.split()]
+    near = nearest(words, names) or next(
+        (name for word in words for name in names if len(word) > 3 and word in name), ""
+    )
+    if near:
+        return f"; did you mean {near}?"
+    return f"; choose {', '.join(names)} or the path of a class of your own" if len(names) < 9 else ""
+
+
+def _concrete(base: type) -> Iterator[type]:
+    if not inspect.isabstract(base) and not base.__name__.startswith("_"):
+        yield base
+    cls: type
+    for cls in base.__subclasses__():
+        yield from _concrete(cls)

@@ -1,28 +1,32 @@
 """fit, validate, test and predict: Lightning's CLI with a folder for each run."""
 
+import argparse
 import contextlib
 import copy
+import inspect
 import os
-import re
-from collections.abc import Sequence
+import pydoc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from microevo.callbacks import ForecastWriter, LeadTable, SaveLast, SaveRun, SeedSteps
-from microevo.cli import given
-from microevo.cli.checkpoint import refuse_other_files
+from microevo.callbacks.checkpoints import best_saver, find_checkpoint, has_checkpoints, is_own
+from microevo.cli.errors import UsageError
 from microevo.cli.loggers import settle_loggers
-from microevo.cli.overview import COMMANDS
-from microevo.cli.parser import Parser, UsageError
+from microevo.cli.main import COMMANDS
+from microevo.cli.parser import ConfigFile, Parser
 from microevo.cli.progress import Progress
+from microevo.cli.run_folder import claim, locked, remove_if_empty, requeued_run, wandb_id
 from microevo.data import TrajectoryDataModule
+from microevo.metrics import import_metrics
 from microevo.models import Forecaster
+from microevo.models.checkpoint import read_checkpoint
 
 RUN_DIR = "MICROEVO_RUN_DIR"  # tells the processes that a run starts where the first one writes
 LINKED = {"n_past": "n_past", "horizon": "horizon", "channels": "fields"}  # of the model: of the data
@@ -39,10 +43,12 @@ class TrainingCLI(LightningCLI):
         # Hidden states that decay end in subnormal numbers, which slow a CPU down tenfold.
         torch.set_flush_denormal(True)
         torch.set_float32_matmul_precision("high")
-        defaults = given.defaults_beside(args)
-        self.claimed: Path | None = None
+        self.command = args[0]
+        self.ckpt_path: str | None = None
         started_by_another = RUN_DIR in os.environ
-        try:
+        with contextlib.ExitStack() as self.locks:
+            if not started_by_another:
+                self.locks.callback(os.environ.pop, RUN_DIR, None)
             super().__init__(
                 model_class=Forecaster,
                 datamodule_class=TrajectoryDataModule,
@@ -56,25 +62,31 @@ class TrainingCLI(LightningCLI):
                 seed_everything_default=0,
                 parser_class=Parser,
                 parser_kwargs={
-                    name: {
-                        "usage": f"python -m microevo {name} --config FILE [options]",
-                        "description": COMMANDS[name],
-                        "default_config_files": defaults,
+                    self.command: {
+                        "usage": f"python -m microevo {self.command} --config FILE [options]",
+                        "description": COMMANDS[self.command],
+                        "default_config_files": [default_settings(args)],
                     }
-                    for name in self.subcommands()
                 },
                 auto_configure_optimizers=False,
                 args=list(args),
             )
-        finally:
-            if not started_by_another:
-                os.environ.pop(RUN_DIR, None)
-            if self.claimed is not None:
-                with contextlib.suppress(OSError):
-                    self.claimed.rmdir()  # a name is not taken by a run that failed before it wrote anything
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The command, and the arguments of the trainer's method that are not options or are options of ours."""
+        loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
+        return {self.command: {"model", "datamodule", *loaders, "ckpt_path", "weights_only", "return_predictions"}}
+
+    def init_parser(self, **kwargs: Any) -> Parser:
+        """As Lightning does, with a `--config` whose errors name the file."""
+        parser = Parser(**kwargs)
+        parser.add_argument("-c", "--config", action=ConfigFile, help="Path to a configuration file in YAML format.")
+        if (main := getattr(self, "parser", None)) is not None:
+            main.subparsers.append(parser)
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run's folder, and say once what model and data must agree on."""
+        """Add the options of a run, and say once what model and data must agree on."""
         parser.add_argument(
             "--run_dir",
             type=str | None,
@@ -83,41 +95,58 @@ class TrainingCLI(LightningCLI):
             "runs/<name of the config file>, with a number where that is taken. `--ckpt_path last` and `best` mean "
             "the checkpoints in it.",
         )
+        parser.add_argument(
+            "--metrics",
+            type=list[str],
+            default=[],
+            help="Python modules that register metrics of your own, on PYTHONPATH or installed.",
+        )
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint that `fit` wrote, or `best` or `last` for that of the run's folder. `fit` resumes from it, "
+            "and with `last` begins where there is none yet.",
+        )
+        parser.add_argument(
+            "--weights_only",
+            type=bool | None,
+            default=True,
+            help="Always true: a checkpoint is read without unpickling, which could run code.",
+        )
+        if self.command == "predict":
+            parser.add_argument(
+                "--return_predictions",
+                type=bool | None,
+                default=False,
+                help="Without effect: the forecasts are on disk, in memory they would grow with the test set.",
+            )
         for ours, theirs in LINKED.items():
-            compute = len if theirs == "fields" else None
-            parser.link_arguments(f"data.init_args.{theirs}", f"model.init_args.{ours}", compute_fn=compute)
+            # With the model itself among the sources, a setting that the link would silently replace is noticed.
+            sources = (f"data.init_args.{theirs}", "model")
+            parser.link_arguments(sources, f"model.init_args.{ours}", compute_fn=_follow(ours, theirs))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """As Lightning does, but refuse a setting that a link would silently replace."""
-        super().parse_arguments(parser, args)
-        for name, where in given.settings(args):
-            found = re.fullmatch(rf"model\.(?:init_args\.)?({'|'.join(LINKED)})", name)
-            if found:
-                raise UsageError(
-                    f"{name}, given {where}, follows from the data; leave it out and set "
-                    f"data.init_args.{LINKED[found[1]]}, which both use"
-                )
+        """Read the options.
 
-    def _parse_ckpt_path(self) -> None:
-        """The config decides what is built; a checkpoint brings weights and state only.
-
-        Lightning would put the checkpoint's hyperparameters over what the user asked for, and import the class
-        that the checkpoint names.
+        The checkpoint is taken out of what Lightning sees: it would put the checkpoint's hyperparameters over what the
+        user asked for, and import the class that the checkpoint names.
         """
+        assert isinstance(parser, Parser)
+        self.config = parser.read(args)
+        self.ckpt_path = self.config[self.command].pop("ckpt_path")
 
     def before_instantiate_classes(self) -> None:
         """Find the run's folder and the checkpoint; refuse what would silently do something else."""
         config = self.config[self.subcommand]
-        if config.get("weights_only") is False:
+        if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code; leave it out")
-        config.weights_only = True
-        if self.subcommand == "predict":
-            config.return_predictions = False  # they are on disk; in memory they would grow with the test set
+        import_metrics(config.metrics)
         self.run_dir = self._find_run_dir(config)
-        config.ckpt_path = self._find_checkpoint(config)
+        self.checkpoint = self._find_checkpoint()
         init_from = config.model.init_args.get("init_from")
-        if init_from and self.subcommand == "fit" and config.ckpt_path is None:
-            refuse_other_files(Path(init_from))
+        if init_from and self.subcommand == "fit" and self.checkpoint is None:
+            read_checkpoint(init_from)
 
     def instantiate_classes(self) -> None:
         """Build everything with the run's folder in place, but keep in `config` what was asked for."""
@@ -126,7 +155,9 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.save_config_kwargs = {"asked": asked[self.subcommand]}
         config.trainer.default_root_dir = str(self.run_dir)
-        config.trainer.logger = settle_loggers(config.trainer.logger, self.run_dir)
+        resumed = self.command == "fit" and self.checkpoint is not None
+        known_as = wandb_id(self.run_dir) if resumed else None
+        config.trainer.logger = settle_loggers(config.trainer.logger, self.run_dir, known_as)
         for callback in config.trainer.callbacks or []:
             if "ModelCheckpoint" in callback.class_path and callback.init_args.get("dirpath") is None:
                 callback.init_args.dirpath = str(self.run_dir / "checkpoints")
@@ -157,25 +188,41 @@ class TrainingCLI(LightningCLI):
     def before_test(self) -> None:
         """Refuse to evaluate weights that nobody trained."""
         self.before_fit()
-        if self.config[self.subcommand].ckpt_path is None and any(True for _ in self.model.parameters()):
+        if self.checkpoint is None and any(True for _ in self.model.parameters()):
             raise ValueError(
                 f"{self.subcommand} needs the weights of a trained {type(self.model).__name__}; give them with --ckpt_path"
             )
 
     before_validate = before_predict = before_test
 
+    def fit(self, **kwargs: Any) -> None:
+        """Train."""
+        self.trainer.fit(**kwargs, ckpt_path=self.checkpoint, weights_only=True)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Evaluate on the validation split."""
+        self.trainer.validate(**kwargs, ckpt_path=self.checkpoint, weights_only=True)
+
+    def test(self, **kwargs: Any) -> None:
+        """Evaluate on the test split."""
+        self.trainer.test(**kwargs, ckpt_path=self.checkpoint, weights_only=True)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Write forecasts."""
+        self.trainer.predict(**kwargs, return_predictions=False, ckpt_path=self.checkpoint, weights_only=True)
+
     def after_fit(self) -> None:
         """Say where the weights are and what to do with them."""
-        saver, last = self.trainer.checkpoint_callback, self.run_dir / "checkpoints" / "last.ckpt"
         if not self.trainer.is_global_zero or self.config[self.subcommand].trainer.fast_dev_run:
             return
-        if isinstance(saver, ModelCheckpoint) and saver.best_model_path and saver.best_model_score is not None:
+        saver = best_saver(self.trainer)
+        if saver is not None and saver.best_model_path and saver.best_model_score is not None:
             path = os.path.relpath(saver.best_model_path)
             print(f"best checkpoint ({saver.monitor} {float(saver.best_model_score):.3e}): {path}")
-        elif last.is_file():
+        elif last := find_checkpoint(self.run_dir, "last"):
             path = os.path.relpath(last)
             why = "the run ended before a validation could tell the best"
-            if not isinstance(saver, ModelCheckpoint):
+            if saver is None:
                 why = "no ModelCheckpoint is configured that would keep the best one"
             print(f"last checkpoint: {path} ({why})")
         else:
@@ -186,21 +233,38 @@ class TrainingCLI(LightningCLI):
     def _find_run_dir(self, config: Namespace) -> Path:
         if os.environ.get(RUN_DIR):
             return Path(os.environ[RUN_DIR])
-        checkpoint = config.get("ckpt_path")
-        if config.run_dir is not None:
-            run_dir = Path(config.run_dir)
-            if self.subcommand == "fit" and checkpoint is None and (run_dir / "checkpoints").exists():
-                raise FileExistsError(
-                    f"{run_dir} holds the checkpoints of a run; go on with it (--ckpt_path last) or choose another --run_dir"
-                )
-        elif checkpoint in ("last", "best"):
-            run_dir = self._home()
-        elif checkpoint and Path(checkpoint).parent.name == "checkpoints":
-            run_dir = Path(checkpoint).parent.parent
+        asked = self.ckpt_path
+        home = self._home() if config.run_dir is None else Path(config.run_dir)
+        requeued = requeued_run(home) if self.command == "fit" and asked is None else None
+        if requeued is not None:
+            print(f"SLURM requeued this job: the training in {requeued} goes on")
+            run_dir, self.ckpt_path = requeued, "last"
+        elif config.run_dir is not None or asked in ("last", "best"):
+            run_dir = home
+        elif asked and Path(asked).parent.name == "checkpoints":
+            run_dir = Path(asked).parent.parent
         else:
-            run_dir = self.claimed = _claim(self._home())
+            run_dir = claim(home)
+            self.locks.callback(remove_if_empty, run_dir)
+        if self.command == "fit":
+            self.locks.enter_context(locked(run_dir))
+            self._check_not_mixed(run_dir)
         os.environ[RUN_DIR] = str(run_dir)
         return run_dir
+
+    def _check_not_mixed(self, run_dir: Path) -> None:
+        """Check that a training is not to write its checkpoints among those of another one.
+
+        Raises:
+            FileExistsError: It is.
+        """
+        asked = self.ckpt_path
+        if asked in ("last", "best") or not has_checkpoints(run_dir):
+            return
+        if asked is None or not is_own(run_dir, Path(asked)):
+            raise FileExistsError(
+                f"{run_dir} holds the checkpoints of a run; resume it (--ckpt_path last) or choose another --run_dir"
+            )
 
     def _home(self) -> Path:
         """The folder of a config's first run; a config that a run has saved belongs to that run."""
@@ -212,31 +276,63 @@ class TrainingCLI(LightningCLI):
             return config.parent
         return Path("runs") / config.stem
 
-    def _find_checkpoint(self, config: Namespace) -> str | None:
-        asked = config.get("ckpt_path")
+    def _find_checkpoint(self) -> str | None:
+        asked = self.ckpt_path
         if asked is None:
             return None
         if "://" in str(asked):
             raise ValueError(f"checkpoints are read from disk, but --ckpt_path is {asked}; download it first")
         path = Path(asked)
         if asked in ("last", "best"):
-            path = self.run_dir / "checkpoints" / f"{asked}.ckpt"
-            if not path.exists() and self.subcommand == "fit" and asked == "last":
-                print(f"{path} is not there yet: the training starts from the beginning")
+            found = find_checkpoint(self.run_dir, "last" if asked == "last" else "best")
+            if found is None and self.command == "fit" and asked == "last":
+                print(f"{self.run_dir} holds no checkpoint yet: the training starts from the beginning")
                 return None
-        refuse_other_files(path)
+            path = found or self.run_dir / "checkpoints" / f"{asked}.ckpt"
+        read_checkpoint(path)
         return str(path)
 
 
-def _claim(path: Path) -> Path:
-    """Make a new folder, with a number if the name is taken; safe between sweep agents that start at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        try:
-            candidate.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return candidate
+def default_settings(args: Sequence[str]) -> str:
+    """The `defaults.yaml` beside the first config file in `args`, or in the folder above it; else that of `experiments/`.
+
+    They are settings of the parser, so the first config file has to be known before there is one.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("-c", "--config", action="append", default=[])
+    with contextlib.suppress(argparse.ArgumentError):  # which the parser will complain of
+        for config in finder.parse_known_args(args)[0].config[:1]:
+            folder = Path(config).parent
+            for candidate in (folder / "defaults.yaml", folder.parent / "defaults.yaml"):
+                if candidate.is_file():
+                    return str(candidate)
+    return "experiments/defaults.yaml"
+
+
+def _follow(ours: str, theirs: str) -> Callable[[Any, Any], Any]:
+    """The model's setting `ours`, which follows from the data's setting `theirs`.
+
+    Raises:
+        UsageError: The model was given another one.
+    """
+
+    def follow(setting: Any, model: Any) -> Any:
+        value = len(setting) if theirs == "fields" else setting
+        given = model.init_args.get(ours, value)
+        if given not in (value, _default(model.class_path, ours)):
+            raise UsageError(
+                f"model.init_args.{ours} is {given}, but it follows from data.init_args.{theirs} and would be {value}; "
+                f"leave it out and set data.init_args.{theirs}, which both use"
+            )
+        return value
+
+    return follow
+
+
+def _default(class_path: str, name: str) -> Any:
+    """The default of an argument of a class, which may have it from a class that it is made from."""
+    for base in getattr(pydoc.locate(class_path), "__mro__", ()):
+        parameter = inspect.signature(base.__init__).parameters.get(name)
+        if parameter is not None:
+            return parameter.default
+    return None

@@ -1,42 +1,41 @@
-"""Windows of a store, batched for training, validation, test and prediction."""
+"""TrajectoryDataModule: the windows of a store in batches, for training, validation, test and prediction."""
 
 import os
 import warnings
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, DistributedSampler, Subset
+from torch.utils.data import DataLoader, Subset
 
 from microevo.data.resident import ResidentLoader
-from microevo.data.shuffle import Shuffle, ShuffledLoader
+from microevo.data.samplers import EvaluationSampler, ShuffledLoader, ShuffledSampler
 from microevo.data.store import TrajectoryStore
-from microevo.data.windows import Window, WindowDataset
+from microevo.data.windows import ChangeStatistics, Window, WindowDataset
 
 
 class TrajectoryDataModule(LightningDataModule):
-    """Training windows and full-horizon test windows of any trajectory store.
+    """Training windows and full-horizon evaluation windows of a trajectory store.
 
     Args:
         store: Folder of the trajectory store.
-        fields: Fields that the model sees and forecasts, in the order of the axis C.
-        n_past: Frames that the model sees.
-        n_future: Frames that follow in a training window.
-        horizon: Frames that follow in a validation, test or prediction window.
-        stride: Frames between the starts of two training windows of one trajectory.
-        eval_stride: The same for validation, test and prediction windows; null takes one window per trajectory,
-            from its first frame.
-        batch_size: Windows in a training batch (per process).
-        eval_batch_size: Windows in a validation, test or prediction batch (per process); null takes `batch_size`.
+        fields: Fields that the model takes and forecasts, in the order of the axis C.
+        n_past: Number of input frames.
+        n_future: Number of target frames in a training window.
+        horizon: Number of target frames in a validation, test or prediction window.
+        stride: Frames between the starts of two successive training windows of one trajectory.
+        eval_stride: The same for validation, test and prediction windows. With null, each trajectory gives one
+            window, which starts at its first frame.
+        batch_size: Windows in a training batch, per process.
+        eval_batch_size: Windows in a validation, test or prediction batch, per process; null takes `batch_size`.
         symmetries: Random transformations of the training windows, any of shift, flip and rotate; [] for none.
-            The store says which its physics allows, and others are refused.
-        cache: Whether to hold the trajectories in memory: `auto` does it below `cache_limit`; `device` holds those of
-            the training on the device that trains, where their windows are cut and transformed too.
+            Only those that the store declares as symmetries of its physics are accepted.
+        cache: Whether to hold the trajectories in memory; `auto` does so below `cache_limit`. With `device`, the
+            training trajectories are held on the device that trains, where their windows are also cut and transformed.
         cache_limit: Size up to which `auto` reads the trajectories into memory [GB].
-        num_workers: Loader processes; with cached or memory-mapped data 0 is the fastest.
+        num_workers: Number of loader processes. For data in memory or memory-mapped, 0 is fastest.
         predict_split: The split that `predict` forecasts.
-        predict_count: How many windows `predict` forecasts; null for all.
+        predict_count: Number of windows that `predict` forecasts; null for all of them.
     """
 
     def __init__(
@@ -81,12 +80,12 @@ class TrajectoryDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.predict_split, self.predict_count = predict_split, predict_count
         self.datasets: dict[str, WindowDataset] = {}
-        self._seen = (-1, 0)  # epoch and number of its batches that were trained on before an interruption
+        self._seen = (-1, 0)  # epoch of an interruption, and the number of its batches seen before
 
     def setup(self, stage: str) -> None:
-        """Open the store and cut the windows that the stage needs."""
+        """Open the store, and cut the windows that the stage needs."""
         store = TrajectoryStore.open(self.store_path)
-        # Training length first, so that the shorter demand is the one a too long horizon is measured against.
+        # The training windows come first: they are shorter, so a failure names the first length that does not fit.
         if stage == "fit":
             self.datasets["train"] = self._windows(store, "train", self.n_future, self.stride, self.symmetries)
         if stage in ("fit", "validate"):
@@ -99,10 +98,10 @@ class TrajectoryDataModule(LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader[Window] | ResidentLoader:
-        """Shuffled training windows; a last, smaller batch is left out where there are several."""
+        """Training windows in random order. An incomplete last batch is left out if there are other batches."""
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning's seed_everything leaves it
-        sampler = Shuffle(self.datasets["train"], processes=processes, rank=rank, seed=seed)
+        sampler = ShuffledSampler(self.datasets["train"], processes=processes, rank=rank, seed=seed)
         epoch, batches = self._seen
         sampler.skip(epoch, batches * self.batch_size)
         if self.cache == "device":
@@ -117,34 +116,43 @@ class TrajectoryDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Window]:
-        """Full-horizon validation windows, each exactly once over all processes."""
+        """Full-horizon validation windows. Each occurs exactly once over all processes."""
         return self._evaluation_loader(self.datasets["val"])
 
     def test_dataloader(self) -> DataLoader[Window]:
-        """Full-horizon test windows, each exactly once over all processes."""
+        """Full-horizon test windows. Each occurs exactly once over all processes."""
         return self._evaluation_loader(self.datasets["test"])
 
     def predict_dataloader(self) -> DataLoader[Window]:
-        """The windows to forecast, the first `predict_count` of `predict_split`."""
+        """The first `predict_count` windows of `predict_split`."""
         return self._evaluation_loader(Subset(self.datasets["predict"], range(len(self.predicted_windows))))
 
     @property
     def predicted_windows(self) -> list[tuple[int, int]]:
-        """Trajectory and first frame of each window that `predict` forecasts, in order."""
+        """The trajectory and the first frame of each window that `predict` forecasts, in order."""
         return self.datasets["predict"].windows[: self.predict_count]
 
     @property
     def process(self) -> str:
-        """Name of what evolves in the store, once a stage is set up."""
+        """Name of the process in the store; empty until a stage is set up."""
         return next((dataset.store.attributes["process"] for dataset in self.datasets.values()), "")
 
     @property
+    def boundary(self) -> str:
+        """Boundary condition of the store: `periodic`, `no-flux` or `unknown`; empty until a stage is set up."""
+        return next((dataset.store.attributes["boundary"] for dataset in self.datasets.values()), "")
+
+    def change_statistics(self) -> ChangeStatistics:
+        """How much the fields of the training trajectories change between frames."""
+        return self.datasets["train"].change_statistics()
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 of the store's numbers, once a stage is set up."""
+        """SHA-256 of the values in the store; empty until a stage is set up."""
         return next((dataset.store.fingerprint for dataset in self.datasets.values()), "")
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint says of the data that it was trained on, and how far it got in them."""
+        """For the checkpoint: which data the model was trained on, and how many batches of the epoch it has seen."""
         data = {"store": self.store_path, "fingerprint": self.fingerprint}
         if self.trainer is None:
             return data
@@ -152,14 +160,14 @@ class TrajectoryDataModule(LightningDataModule):
         return data | {"epoch": self.trainer.current_epoch, "batches": batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind the last batch; warn where a run goes on with other data than it began with."""
+        """Resume after the last batch that the checkpoint has seen, and warn if the data have changed."""
         self._seen = state_dict.get("epoch", -1), state_dict.get("batches", 0)
-        # Lightning says so of every loader without a state of its own; the state of ours is here.
+        # Lightning says so of every loader without a state of its own; our loader's state is kept here.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         if state_dict["fingerprint"] != self.fingerprint:
             warnings.warn(
-                f"the checkpoint was trained on {state_dict['store']}, which held other data than {self.store_path} does; "
-                "the run goes on with these",
+                f"the checkpoint was trained on other data: {state_dict['store']} as it was then, not {self.store_path}; "
+                "the run continues with the present data",
                 stacklevel=2,
             )
 
@@ -173,8 +181,8 @@ class TrajectoryDataModule(LightningDataModule):
         if not len(trajectories):
             counts = ", ".join(f"{len(store.split(name))} {name}" for name in ("train", "val", "test"))
             raise ValueError(
-                f"{store.path} has no trajectory in the split {split} (it has {counts}); make the store with some, for "
-                "choosing a model on test data is no validation"
+                f"{store.path} has no trajectory in the split {split} (it has {counts}); make the store with some, since "
+                "choosing a model on test data is not a validation"
             )
         size = 4e-9 * len(trajectories) * len(self.fields) * store.frames * store.image_shape[0] * store.image_shape[1]
         preload = self.cache in ("yes", "device") or (self.cache == "auto" and size <= self.cache_limit)
@@ -196,7 +204,7 @@ class TrajectoryDataModule(LightningDataModule):
                 raise ValueError(
                     f"{len(dataset)} windows cannot be shared by {world} processes; use fewer devices or more trajectories"
                 )
-            sampler = UnpaddedSampler(dataset, num_replicas=world, rank=self.trainer.global_rank, shuffle=False)
+            sampler = EvaluationSampler(dataset, num_replicas=world, rank=self.trainer.global_rank, shuffle=False)
         return DataLoader(dataset, batch_size=self.eval_batch_size, sampler=sampler, **self._loading)
 
     @property
@@ -206,17 +214,3 @@ class TrajectoryDataModule(LightningDataModule):
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
         }
-
-
-class UnpaddedSampler(DistributedSampler):
-    """Shares samples among processes without repeating any.
-
-    PyTorch's own sampler repeats samples until all processes have equally many, which counts those twice in
-    every average; Lightning leaves this subclass in place.
-    """
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from microevo.data.draw import Draw, Range
-from microevo.data.layout import SPLITS, Layout
+from microevo.data.sampling import Range, Sampling, in_present_words
+from microevo.data.schema import SPLITS, StoreSchema
 from microevo.data.store import TrajectoryStore
 from microevo.data.workers import Simulation, batches, simulate_batches
 from microevo.processes import Process, trajectory_generator
@@ -27,9 +27,9 @@ def generate(
     *,
     splits: Mapping[str, int],
     frames: int = 100,
-    draw: Mapping[str, Range] | None = None,
-    drawn_share: float = 1.0,
-    redraw: bool = False,
+    sample: Mapping[str, Range] | None = None,
+    fraction_sampled: float = 1.0,
+    resample: bool = False,
     seed: int = 0,
     trajectories: str = ALL,
     workers: int = 1,
@@ -38,10 +38,10 @@ def generate(
     overwrite: bool = False,
     command: str = "",
 ) -> TrajectoryStore:
-    """Simulate a store, or a part of it, or go on with an interrupted one.
+    """Simulate a store, or a part of it, or resume an interrupted one.
 
-    Trajectory `i` depends on the process, `draw`, `drawn_share`, `redraw`, `seed` and `i` alone: neither the batch size
-    nor the number of threads or workers nor an interruption changes a bit of it. Another device, or another version of
+    Trajectory `i` depends on the process, `sample`, `fraction_sampled`, `resample`, `seed` and `i` alone: neither the
+    batch size nor the number of threads or workers nor an interruption changes a bit of it. Another device, or another version of
     torch, may round differently. Several calls, also on several computers with a common file system, may fill one store
     at the same time, each its own range of trajectories; the one that finds that all are there finishes the store.
 
@@ -50,10 +50,11 @@ def generate(
         output: The store's folder.
         splits: Number of trajectories in each of `train`, `val` and `test`.
         frames: Frames per trajectory.
-        draw: Parameters of the process that differ between trajectories, each with its range.
-        drawn_share: Share of the trajectories that draw parameters at all; the others keep all values of the process.
-        redraw: Draw the parameters of a trajectory again, all of them, while the process refuses their values together,
-            instead of stopping before the first trajectory is simulated.
+        sample: Parameters of the process that are sampled for each trajectory, each with its range.
+        fraction_sampled: Fraction of the trajectories whose parameters are sampled; the others keep all values of the
+            process.
+        resample: Sample the parameters of a trajectory again, all of them, while the process refuses their values
+            together, instead of stopping before the first trajectory is simulated.
         seed: Seed of the whole store.
         trajectories: Simulate these alone, numbered from 0 through all splits: `100:200` are 100 to 199, and the end may
             lie beyond the last. The jobs of an array fill one store, each its range; the last to end finishes it.
@@ -70,27 +71,27 @@ def generate(
     Raises:
         FileExistsError: `output` exists and was made with other settings.
         RuntimeError: A worker was killed.
-        ValueError: A setting cannot be met, or the simulation left the finite numbers.
+        ValueError: A setting cannot be met, or a field became NaN or infinite.
 
     Warns:
         UserWarning: The store was begun with other versions of microevo or the libraries that compute.
     """
-    _refuse_impossible(splits, batch_size, workers, seed, device)
+    _check_settings(splits, batch_size, workers, seed, device)
     if overwrite and trajectories != ALL:
         raise ValueError(
             f"overwrite with trajectories {trajectories} would remove what other jobs wrote to {output}; remove the old store "
             "before the jobs start"
         )
-    drawing = Draw(ranges=dict(draw or {}), share=drawn_share, redraw=redraw)
+    sampling = Sampling(ranges=dict(sample or {}), fraction=fraction_sampled, resample=resample)
     names = [name for name in SPLITS for _ in range(splits.get(name, 0))]
-    values = drawing.values(process, seed, len(names))
-    layout = Layout(
+    values = sampling.values(process, seed, len(names))
+    layout = StoreSchema(
         fields=process.fields,
         frames=frames,
         image_shape=process.grid.image_shape,
         splits=tuple(names),
         process=type(process).__name__,
-        recipe=_recipe(process, splits, frames, drawing, seed),
+        recipe=_recipe(process, splits, frames, sampling, seed),
         command=command,
         frame_interval=process.frame_interval,
         first_frame=process.first_frame,
@@ -117,10 +118,10 @@ def generate(
     return store
 
 
-def _refuse_impossible(splits: Mapping[str, int], batch_size: int, workers: int, seed: int, device: str) -> None:
-    strangers = sorted(set(splits) - set(SPLITS))
-    if strangers:
-        raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(strangers)} was given")
+def _check_settings(splits: Mapping[str, int], batch_size: int, workers: int, seed: int, device: str) -> None:
+    unknown = sorted(set(splits) - set(SPLITS))
+    if unknown:
+        raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(unknown)} was given")
     least = {"batch_size": (batch_size, 1), "workers": (workers, 1), "seed": (seed, 0)}
     for name, (value, smallest) in (least | {name: (count, 0) for name, count in splits.items()}).items():
         if value < smallest:
@@ -152,7 +153,7 @@ def _asked(trajectories: str, count: int) -> range:
     return asked
 
 
-def _open_or_create(path: Path, layout: Layout, overwrite: bool) -> TrajectoryStore:
+def _open_or_create(path: Path, layout: StoreSchema, overwrite: bool) -> TrajectoryStore:
     if not path.exists():
         try:
             return TrajectoryStore.create(path, layout)
@@ -167,6 +168,8 @@ def _open_or_create(path: Path, layout: Layout, overwrite: bool) -> TrajectorySt
         raise FileExistsError(
             f"{path} was made with other settings ({difference}); use --overwrite to replace it or choose another path"
         )
+    if store.attributes["complete"] and store.missing():
+        store.reopen()
     changed = _changed_versions(store)
     if changed and not store.attributes["complete"]:
         warnings.warn(
@@ -176,7 +179,7 @@ def _open_or_create(path: Path, layout: Layout, overwrite: bool) -> TrajectorySt
     return store
 
 
-def _is_beginning(path: Path, layout: Layout) -> bool:
+def _is_beginning(path: Path, layout: StoreSchema) -> bool:
     """Whether going on gives the very store that a new start would give."""
     try:
         store = TrajectoryStore.open(path, unfinished=True)
@@ -185,9 +188,10 @@ def _is_beginning(path: Path, layout: Layout) -> bool:
     return not (store.attributes["complete"] or _difference(store, layout) or _changed_versions(store))
 
 
-def _difference(store: TrajectoryStore, layout: Layout) -> str:
+def _difference(store: TrajectoryStore, layout: StoreSchema) -> str:
     """The first setting in which the store differs from what is asked for, in words."""
-    there, asked = _flatten(store.attributes["recipe"]), _flatten(layout.recipe)
+    recipe = in_present_words(store.attributes["recipe"])
+    there, asked = _flatten(recipe), _flatten(layout.recipe)
     for key in sorted(there.keys() | asked.keys()):
         if there.get(key) != asked.get(key):
             return f"{key} is {there.get(key, 'not set')} there and {asked.get(key, 'not set')} here"
@@ -203,7 +207,7 @@ def _changed_versions(store: TrajectoryStore) -> str:
     )
 
 
-def _recipe(process: Process, splits: Mapping[str, int], frames: int, draw: Draw, seed: int) -> dict[str, Any]:
+def _recipe(process: Process, splits: Mapping[str, int], frames: int, sampling: Sampling, seed: int) -> dict[str, Any]:
     return {
         "process": {
             "class_path": f"{type(process).__module__}.{type(process).__qualname__}",
@@ -211,7 +215,7 @@ def _recipe(process: Process, splits: Mapping[str, int], frames: int, draw: Draw
         },
         "splits": {name: splits.get(name, 0) for name in SPLITS},
         "frames": frames,
-        **draw.described(),
+        **sampling.described(),
         "seed": seed,
     }
 

@@ -1,12 +1,13 @@
-"""Stored trajectories, simulated or imported: making a store, writing to it and reading it."""
+"""TrajectoryStore: simulated or imported trajectories on disk."""
 
-import contextlib
 import errno
 import hashlib
+import itertools
+import math
 import os
 import shutil
-import tempfile
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,18 +18,22 @@ import zarr
 import zarr.codecs
 from jaxtyping import Float
 
-from microevo.data.layout import SCHEMA_VERSION, SPLITS, Layout
+from microevo.data.schema import SCHEMA_VERSION, SPLITS, StoreSchema
+from microevo.data.scratch import scratch_folder
+
+# What zarr's codecs raise for a chunk that is cut off or overwritten.
+DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error)
 
 
 class TrajectoryStore:
-    """A zarr v3 group of trajectories that is complete in itself.
+    """A self-contained data set of trajectories: one zarr group, format 3.
 
-    Each field is one float32 array with the dimensions `(trajectory, time, y, x)`, one uncompressed chunk per
-    trajectory; `xarray.open_zarr(path)` reads it as it is, with the split, seed and drawn parameters as
-    coordinates along `trajectory`. A chunk appears under its name only when it is whole, so a trajectory
-    is either there or not; the attribute `complete` is set last.
+    Each field is one float32 array with the dimensions `(trajectory, time, y, x)` and one uncompressed chunk per
+    trajectory. `xarray.open_zarr(path)` reads a store without microevo, with the split, the seed and the sampled
+    parameters as coordinates along `trajectory`. A chunk appears under its name only once it is complete, so that
+    a trajectory is either there or missing. The attribute `complete` is set last.
 
-    Open stores with `TrajectoryStore.open`, make them with `TrajectoryStore.create`, `write` and `finish`.
+    Open a store with `TrajectoryStore.open`; make one with `TrajectoryStore.create`, `write` and `finish`.
     """
 
     def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
@@ -43,11 +48,11 @@ class TrajectoryStore:
 
         Args:
             path: The store's folder.
-            unfinished: Accept a store that is still being written; trajectories that are missing read as NaN.
+            unfinished: Whether to accept a store that is still being written.
 
         Raises:
             FileNotFoundError: There is nothing at `path`.
-            ValueError: It is no trajectory store, one of a newer version, or unfinished.
+            ValueError: `path` is not a trajectory store, is one of a newer version, is unfinished, or is damaged.
         """
         path = Path(path)
         if not path.exists():
@@ -57,7 +62,7 @@ class TrajectoryStore:
         attributes = _read_attributes(path)
         if attributes is None:
             raise ValueError(
-                f"{path} is no trajectory store; give the folder that `python -m microevo simulate` or `import` wrote"
+                f"{path} is not a trajectory store; give the folder that `python -m microevo simulate` or `import` wrote"
             )
         if attributes["microevo_schema"] > SCHEMA_VERSION:
             raise ValueError(
@@ -71,20 +76,22 @@ class TrajectoryStore:
                 f"{path} is unfinished ({there} of {len(store)} trajectories); finish it by running again: "
                 f"{attributes['command'] or 'the call that made it'}"
             )
+        if not unfinished and (missing := store.missing()):
+            raise store._damage(missing)
         return store
 
     @classmethod
-    def create(cls, path: str | os.PathLike, layout: Layout, *, overwrite: bool = False) -> "TrajectoryStore":
-        """Make an empty store; it appears at `path` at once or not at all.
+    def create(cls, path: str | os.PathLike, schema: StoreSchema, *, overwrite: bool = False) -> "TrajectoryStore":
+        """Make an empty store. It appears at `path` complete with its metadata, or not at all.
 
         Args:
-            path: The new store's folder; its parents are made.
-            layout: What it will hold.
-            overwrite: Replace a store that is there. Anything else at `path` is never replaced.
+            path: The new store's folder. Its parent folders are made.
+            schema: The metadata of the store.
+            overwrite: Whether to replace an existing store. Anything else at `path` is never replaced.
 
         Raises:
-            FileExistsError: `path` exists, perhaps only since another process has just made it.
-            OSError: The disk has too little room.
+            FileExistsError: `path` exists, possibly because another process has just made it.
+            OSError: The disk has too little space.
         """
         path = Path(path)
         if path.exists() and not (overwrite and _read_attributes(path) is not None):
@@ -92,33 +99,30 @@ class TrajectoryStore:
             raise FileExistsError(f"{path} exists already; {hint}")
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
-        if layout.bytes > free:
+        if schema.bytes > free:
             raise OSError(
-                f"{path} needs {layout.bytes / 1e9:.2f} GB but {path.parent} has {free / 1e9:.2f} GB left; ask for fewer "
+                f"{path} needs {schema.bytes / 1e9:.2f} GB but {path.parent} has {free / 1e9:.2f} GB left; ask for fewer "
                 "trajectories or frames, or choose another path"
             )
-        # A folder of its own: jobs that start on several computers at the same moment may share a process id.
-        scratch = Path(tempfile.mkdtemp(prefix=f"{path.name}.tmp-", dir=path.parent))
-        try:
-            layout.write(scratch / "new")
-            if overwrite and path.exists():
-                path.rename(scratch / "old")
-            (scratch / "new").rename(path)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            raise FileExistsError(f"{path} has just been made by another process; give the command again") from None
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        with scratch_folder(path) as scratch:
+            schema.write(scratch / "new")
+            try:
+                if overwrite and path.exists():
+                    path.rename(scratch / "old")
+                (scratch / "new").rename(path)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                raise FileExistsError(f"{path} has just been made by another process; give the command again") from None
         return cls.open(path, unfinished=True)
 
     # ------------------------------------------------------------------ writing
 
     def write(self, trajectory: int, frames: Float[np.ndarray, "T C *image"]) -> None:
-        """Write one whole trajectory; several processes may write at the same time, also the same one.
+        """Write one complete trajectory. Several processes may write at the same time, even the same trajectory.
 
         Raises:
-            ValueError: The shape is not the store's, or a value is not finite.
+            ValueError: The shape differs from that of the store, or a value is not finite.
         """
         expected = (self.frames, len(self.fields), *self.image_shape)
         if frames.shape != expected:
@@ -132,23 +136,27 @@ class TrajectoryStore:
             for c, name in enumerate(self.fields):
                 self._arrays[name][trajectory] = frames[:, c].astype(np.float32)
         except FileNotFoundError:
-            # Someone else wrote the same, finished the store, and swept away what we had not yet given its name.
+            # Another process wrote the same trajectory, finished the store, and removed our temporary file.
             if self.missing(range(trajectory, trajectory + 1)):
                 raise
 
     def missing(self, trajectories: range | None = None) -> list[int]:
-        """Trajectories that are not yet written, among `trajectories` or all."""
-        size = 4 * self.frames * int(np.prod(self.image_shape))
+        """Trajectories that are not yet written, among `trajectories` or among all."""
         return [
             i
             for i in (range(len(self)) if trajectories is None else trajectories)
-            if not all(_has_size(self._chunk(name, i), size) for name in self.fields)
+            if not all(self._is_there(name, i) for name in self.fields)
         ]
 
-    def finish(self) -> None:
-        """Check that every trajectory is there, add statistics and fingerprint, and mark the store complete.
+    def reopen(self) -> None:
+        """Mark a complete store as unfinished, so that the trajectories that it has lost can be written again."""
+        self.attributes["complete"] = False
+        zarr.open_group(self.path, mode="r+").attrs["complete"] = False
 
-        Several processes may do so at the same time: each writes the same, at once or not at all.
+    def finish(self) -> None:
+        """Check that no trajectory is missing, add statistics and fingerprint, and mark the store complete.
+
+        Several processes may do so at the same time, because each writes the same metadata atomically.
 
         Raises:
             ValueError: A trajectory is missing.
@@ -156,7 +164,7 @@ class TrajectoryStore:
         missing = self.missing()
         if missing:
             raise ValueError(f"{self.path} misses {len(missing)} of {len(self)} trajectories (first: {missing[0]})")
-        # The training split alone: statistics of the others would leak into whatever is scaled by them.
+        # Of the training split alone: other statistics would leak into everything that is scaled by them.
         train = set(self.split("train").tolist())
         digest = hashlib.sha256()
         moments = {name: np.zeros(2) for name in self.fields}
@@ -184,7 +192,9 @@ class TrajectoryStore:
         try:
             zarr.open_group(self.path, mode="r+").attrs.update(self.attributes)
         except FileNotFoundError:
-            if not (_read_attributes(self.path) or {}).get("complete"):  # else someone else has finished and swept
+            if not (_read_attributes(self.path) or {}).get(
+                "complete"
+            ):  # otherwise another process has finished the store
                 raise
         for leftover in self.path.rglob("*.partial"):
             leftover.unlink(missing_ok=True)  # of a process that was killed while it wrote
@@ -195,7 +205,7 @@ class TrajectoryStore:
         return self._arrays[self.fields[0]].shape[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Open arrays stay behind: a worker process opens its own.
+        # Open arrays are left behind, because a worker process opens its own.
         return {"path": self.path, "attributes": self.attributes}
 
     @property
@@ -215,19 +225,19 @@ class TrajectoryStore:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all numbers; two stores with the same one hold the same data."""
+        """SHA-256 of all values. Two stores with the same fingerprint hold the same data."""
         return self.attributes.get("fingerprint", "")
 
     @cached_property
     def per_trajectory(self) -> dict[str, np.ndarray]:
-        """Numbers known of each trajectory: `seed`, drawn parameters, window groups."""
+        """Values known of each trajectory: its seed, sampled parameters, or group of windows."""
         group = zarr.open_group(self.path, mode="r")
         return {name: np.asarray(group[name]) for name in self.attributes["per_trajectory"]}
 
     def split(self, name: str) -> np.ndarray:
         """Indices of the trajectories of a split (train, val or test)."""
         if name not in SPLITS:
-            raise ValueError(f"splits are {', '.join(SPLITS)}, but {name} was asked for")
+            raise ValueError(f"splits are {', '.join(SPLITS)}, but {name} was requested")
         return np.flatnonzero(self._split == SPLITS.index(name))
 
     def read(
@@ -235,20 +245,60 @@ class TrajectoryStore:
     ) -> Float[np.ndarray, "T C *image"]:
         """Frames `start` to `stop` of one trajectory, as float32.
 
-        A store in our own layout is read through a memory map of the chunk, much cheaper than zarr's
-        indexing; any other layout goes through zarr, with the same answer.
+        A store in microevo's own layout is read through a memory map of the chunk, which is much faster than
+        zarr's indexing. Any other layout is read through zarr, with the same result.
+
+        Raises:
+            ValueError: The trajectory is missing or damaged.
         """
         names = self.fields if fields is None else tuple(fields)
         parts = [self._read_field(name, trajectory, slice(start, stop)) for name in names]
         return np.stack(parts, axis=1).astype(np.float32, copy=False)
 
     def _read_field(self, name: str, trajectory: int | np.integer, frames: slice) -> np.ndarray:
+        array = self._arrays[name]
         if self._mappable[name]:
+            if not self._is_there(name, trajectory):
+                raise self._damage([int(trajectory)])
             chunk = self._chunk(name, trajectory)
-            with contextlib.suppress(FileNotFoundError):
-                array = self._arrays[name]
-                return np.memmap(chunk, dtype=array.dtype.newbyteorder("<"), mode="r", shape=array.shape[1:])[frames]
-        return np.asarray(self._arrays[name][int(trajectory), frames])
+            return np.memmap(chunk, dtype=array.dtype.newbyteorder("<"), mode="r", shape=array.shape[1:])[frames]
+        try:
+            values = np.asarray(array[int(trajectory), frames])
+        except DECODING_ERRORS as error:
+            raise self._damage([int(trajectory)]) from error
+        if np.isnan(values).any():  # a store holds finite values, and zarr reads a missing chunk as NaN
+            raise self._damage([int(trajectory)])
+        return values
+
+    def _is_there(self, name: str, trajectory: int | np.integer) -> bool:
+        """Whether all chunks of a field of a trajectory exist, and have the size that they must have."""
+        array = self._arrays[name]
+        if self._mappable[name]:
+            try:
+                return self._chunk(name, trajectory).stat().st_size == array.dtype.itemsize * math.prod(array.shape[1:])
+            except FileNotFoundError:
+                return False
+        if array.fill_value is None or not np.isnan(
+            array.fill_value
+        ):  # zarr does not write chunks that consist of the fill value
+            return True
+        sizes = array.shards or array.chunks
+        grid = [range(math.ceil(length / size)) for length, size in zip(array.shape[1:], sizes[1:], strict=True)]
+        keys = (array.metadata.encode_chunk_key((int(trajectory) // sizes[0], *c)) for c in itertools.product(*grid))
+        return all((self.path / name / key).exists() for key in keys)
+
+    def _damage(self, trajectories: Sequence[int]) -> ValueError:
+        """The error for trajectories that are missing or damaged, with the way to get them back."""
+        first, others = trajectories[0], len(trajectories) - 1
+        which = f"trajectory {first}" + (f" and {others} others" if others > 1 else " and another one" * others)
+        command = self.attributes["command"] or "the call that made it"
+        simulated = isinstance(self.attributes["recipe"].get("process"), dict)
+        remedy = "simulate it again by running" if simulated else "make the store again, with --overwrite, by running"
+        state = "damaged" if self.attributes["complete"] else "unfinished"
+        return ValueError(
+            f"{self.path} is {state}: {which} of {len(self)} {'are' if others else 'is'} missing or incomplete; "
+            f"{remedy}: {command}"
+        )
 
     def _chunk(self, name: str, trajectory: int | np.integer) -> Path:
         return self.path.joinpath(name, "c", str(trajectory), *("0" * (1 + len(self.image_shape))))
@@ -256,13 +306,31 @@ class TrajectoryStore:
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array]:
         mode: Literal["r", "r+"] = "r+" if os.access(self.path, os.W_OK) else "r"
-        # The arrays' own metadata: the consolidated copy is out of date where somebody has rewritten an array.
+        # The metadata of the arrays themselves: the consolidated copy is outdated if an array was rewritten.
         group = zarr.open_group(self.path, mode=mode, use_consolidated=False)
-        return {name: group[name] for name in self.attributes["fields"]}
+        arrays: dict[str, zarr.Array] = {}
+        for name in self.attributes["fields"]:
+            try:
+                arrays[name] = group[name]  # type: ignore[assignment]
+            except (KeyError, ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{self.path} is damaged: the metadata of the field {name} are missing or incomplete; make the store "
+                    f"again by running: {self.attributes['command'] or 'the call that made it'}"
+                ) from error
+        return arrays
 
     @cached_property
     def _split(self) -> np.ndarray:
-        return np.asarray(zarr.open_group(self.path, mode="r")["split"])
+        try:
+            splits = np.asarray(zarr.open_group(self.path, mode="r")["split"])
+        except (KeyError, *DECODING_ERRORS):
+            splits = np.array([-1])
+        if (splits < 0).any():  # the fill value
+            raise ValueError(
+                f"{self.path} is damaged: the split of its trajectories is missing; make the store again by running: "
+                f"{self.attributes['command'] or 'the call that made it'}"
+            )
+        return splits
 
     @cached_property
     def _mappable(self) -> dict[str, bool]:
@@ -275,13 +343,6 @@ def _read_attributes(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
         return None
     return attributes if "microevo_schema" in attributes else None
-
-
-def _has_size(chunk: Path, size: int) -> bool:
-    try:
-        return chunk.stat().st_size == size
-    except FileNotFoundError:
-        return False
 
 
 def _is_plain(array: zarr.Array) -> bool:

@@ -1,4 +1,4 @@
-"""Past and future cut from trajectories."""
+"""WindowDataset: windows of past and future frames, cut from trajectories."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from microevo.data.store import TrajectoryStore
 
 
 class Window(NamedTuple):
-    """What a forecaster sees and must produce; a batch has the axis `B` in front.
+    """The input and the target of a forecast. A batch of windows has the axis `B` in front.
 
     Attributes:
-        past: The frames given, (n_past, C, H, W).
-        future: The frames that follow, (n_future, C, H, W).
+        past: Input frames, (n_past, C, H, W).
+        future: Target frames, which follow the input frames, (n_future, C, H, W).
         trajectory: Index of the trajectory in its store.
-        start: Index of the first past frame in its trajectory.
+        start: Index of the first input frame in the trajectory.
     """
 
     past: Float[Tensor, "*B n_past C H W"]
@@ -28,23 +28,37 @@ class Window(NamedTuple):
     start: Int[Tensor, "*B"]
 
 
+class ChangeStatistics(NamedTuple):
+    """How much the fields of some trajectories change, and the range of their values.
+
+    Attributes:
+        change_rms: Root mean square change from one frame to the next, for each field [field units].
+        lowest: Smallest value of each field.
+        highest: Largest value of each field.
+    """
+
+    change_rms: Float[np.ndarray, " C"]
+    lowest: Float[np.ndarray, " C"]
+    highest: Float[np.ndarray, " C"]
+
+
 class WindowDataset(Dataset[Window]):
     """Sliding windows over some trajectories of a store.
 
     Args:
-        store: Where the trajectories are.
-        trajectories: Indices of those to use.
+        store: The store that holds the trajectories.
+        trajectories: Indices of the trajectories to use.
         fields: Fields to read, in the order of the axis `C`.
-        n_past: Frames given.
-        n_future: Frames that follow.
-        stride: Frames between the starts of two windows of a trajectory.
-        symmetries: Random transformations of each window, any of `shift`, `flip`, `rotate`; the store must
-            allow them.
-        preload: Read everything into memory once.
+        n_past: Number of input frames.
+        n_future: Number of target frames.
+        stride: Frames between the starts of two successive windows of a trajectory.
+        symmetries: Random transformations of each window, any of `shift`, `flip` and `rotate`. The store must
+            declare them.
+        preload: Whether to read all trajectories into memory at once.
 
     Raises:
-        ValueError: The trajectories are too short for a window, the store lacks a field, or its symmetries
-            do not allow a transformation.
+        ValueError: The trajectories are too short for a window, the store lacks a field, or it does not declare a
+            symmetry.
     """
 
     def __init__(
@@ -59,14 +73,14 @@ class WindowDataset(Dataset[Window]):
         symmetries: Sequence[str] = (),
         preload: bool = False,
     ) -> None:
-        absent = [name for name in fields if name not in store.fields]
-        if absent:
-            raise ValueError(f"{store.path} has the fields {', '.join(store.fields)}, not {', '.join(absent)}")
+        missing = [name for name in fields if name not in store.fields]
+        if missing:
+            raise ValueError(f"{store.path} has the fields {', '.join(store.fields)}, not {', '.join(missing)}")
         allowed = store.attributes["symmetries"]
-        broken = [name for name in symmetries if name not in allowed]
-        if broken:
+        undeclared = [name for name in symmetries if name not in allowed]
+        if undeclared:
             raise ValueError(
-                f"{store.path} allows the symmetries {', '.join(allowed) or 'none'}, not {', '.join(broken)}; leave it out"
+                f"{store.path} allows the symmetries {', '.join(allowed) or 'none'}, not {', '.join(undeclared)}; leave it out"
             )
         self.length = n_past + n_future
         if self.length > store.frames:
@@ -83,11 +97,22 @@ class WindowDataset(Dataset[Window]):
         self.windows = [(i, start) for i in self.trajectories for start in starts]
         self.memory = {i: store.read(i, fields=self.fields) for i in self.trajectories} if preload else None
 
+    def change_statistics(self) -> ChangeStatistics:
+        """The statistics of all trajectories that the windows are cut from, in float32."""
+        squares, lowest, highest = [], [], []
+        for i in self.trajectories:
+            frames = self.store.read(i, fields=self.fields) if self.memory is None else self.memory[i]
+            squares.append(np.square(np.diff(frames.astype(np.float64), axis=0)).mean(axis=(0, 2, 3)))
+            lowest.append(frames.min(axis=(0, 2, 3)))
+            highest.append(frames.max(axis=(0, 2, 3)))
+        change_rms = np.sqrt(np.mean(squares, axis=0)).astype(np.float32)
+        return ChangeStatistics(change_rms, np.min(lowest, axis=0), np.max(highest, axis=0))
+
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int | tuple[int, int]) -> Window:
-        """One window, by its index or by its index and the seed of its random transformation."""
+        """The window with this index. A tuple is the index and the seed of the random transformation."""
         index, seed = index if isinstance(index, tuple) else (index, None)
         trajectory, start = self.windows[index]
         stop = start + self.length
@@ -95,7 +120,7 @@ class WindowDataset(Dataset[Window]):
             frames = self.memory[trajectory][start:stop]
         else:
             frames = self.store.read(trajectory, start, stop, self.fields)
-        window = torch.from_numpy(np.array(frames))  # a copy: neither the map nor the memory may be written to
+        window = torch.from_numpy(np.array(frames))  # a copy, because neither the map nor the cache may be changed
         if self.symmetries:
             generator = None if seed is None else torch.Generator().manual_seed(seed)
             window = transform(window, self.symmetries, generator)
@@ -105,7 +130,13 @@ class WindowDataset(Dataset[Window]):
 def transform(
     frames: Shaped[Tensor, "T C H W"], symmetries: Sequence[str], generator: torch.Generator | None = None
 ) -> Shaped[Tensor, "T C H W"]:
-    """Apply one random transformation, the same to all frames, drawn from `generator` or torch's global one."""
+    """Apply one random transformation to all frames alike.
+
+    Args:
+        frames: The frames of a window.
+        symmetries: Which transformations to sample, any of `shift`, `flip` and `rotate`.
+        generator: Source of the random numbers; by default torch's global generator.
+    """
     height, width = frames.shape[-2:]
     if "shift" in symmetries:
         dy, dx = int(torch.randint(height, (), generator=generator)), int(torch.randint(width, (), generator=generator))

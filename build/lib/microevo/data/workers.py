@@ -2,22 +2,14 @@
 
 import contextlib
 import math
-import multiprocessing
-import os
-import pickle
-import signal
-import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 
 import numpy as np
 import torch
 
 from microevo.data.store import TrajectoryStore
+from microevo.pool import share
 from microevo.processes import Process, rollout, trajectory_generator
 
 
@@ -27,7 +19,7 @@ class Simulation:
 
     Args:
         process: What evolves.
-        values: The drawn parameters, one value per trajectory of the store.
+        values: The sampled parameters, one value per trajectory of the store.
         seed: Seed of the store.
         store: Where trajectories are written.
         device: Where to simulate.
@@ -39,6 +31,11 @@ class Simulation:
     store: TrajectoryStore
     device: str = "cpu"
 
+    def __call__(self, batch: Sequence[int], progress: Callable[[int], object]) -> None:
+        """Do as `run` does, with the arithmetic that does not depend on the number of processes."""
+        with same_arithmetic():
+            self.run(batch, progress)
+
     def run(self, batch: Sequence[int], progress: Callable[[int], object]) -> None:
         """Simulate some trajectories together and write them.
 
@@ -47,30 +44,16 @@ class Simulation:
             progress: Told the number of new frames, again and again.
 
         Raises:
-            ValueError: A trajectory left the finite numbers; none of the batch is written.
+            ValueError: A trajectory became NaN or infinite; none of the batch is written.
         """
-        drawn = self.process.with_parameters({name: column[list(batch)] for name, column in self.values.items()})
+        parameters = self.process.vary({name: column[list(batch)] for name, column in self.values.items()})
         generators = [trajectory_generator(self.seed, i) for i in batch]
         images = []
-        for image in rollout(drawn, generators, self.store.frames, device=self.device, names=batch):
+        for image in rollout(self.process, generators, self.store.frames, parameters, self.device, names=batch):
             images.append(image.cpu().numpy())
-            self._refuse_infinite(images[-1], len(images) - 1, batch)
             progress(len(batch))
         for trajectory, saved in zip(batch, np.stack(images, axis=1), strict=True):
             self.store.write(trajectory, saved)
-
-    def _refuse_infinite(self, image: np.ndarray, frame: int, batch: Sequence[int]) -> None:
-        # A stepper that watches itself has raised before; this is for one that does not.
-        bad = np.argwhere(~np.isfinite(image).reshape(*image.shape[:2], -1).all(axis=2))
-        if not bad.size:
-            return
-        lane, channel = bad[0]
-        time = self.process.first_frame + frame * self.process.frame_interval
-        length = self.process.frame_interval if frame else self.process.first_frame
-        raise ValueError(
-            f"{type(self.process).__name__}, trajectory {batch[lane]}: at time {time:.6g}, in the step of length "
-            f"{length:.3g} to frame {frame}, the field {self.process.fields[channel].name} is not finite"
-        )
 
 
 def batches(trajectories: Sequence[int], batch_size: int, workers: int) -> list[list[int]]:
@@ -98,43 +81,17 @@ def simulate_batches(
         progress: Told the number of new frames, again and again.
 
     Raises:
-        ValueError: A trajectory left the finite numbers.
+        ValueError: A trajectory became NaN or infinite.
         RuntimeError: A worker was killed.
     """
     workers = min(workers, len(waiting))
     if workers <= 1:
-        with same_arithmetic():
-            for batch in waiting:
-                simulation.run(batch, progress)
+        for batch in waiting:
+            simulation(batch, progress)
         return
-    crew: dict[Connection, BaseProcess] = {}
-    todo = iter(waiting)
-    try:
-        with _deaf_to_interrupts():
-            for _ in range(workers):
-                pipe, worker = _start(simulation)
-                crew[pipe] = worker
-        for pipe, worker in crew.items():
-            _hand_over(pipe, worker, next(todo))
-        busy = set(crew)
-        while busy:
-            ready = wait(list(busy))
-            for pipe in [pipe for pipe in busy if pipe in ready]:
-                news = _receive(pipe, crew[pipe])
-                if isinstance(news, Exception):
-                    raise news
-                if news is not None:
-                    progress(news)
-                elif following := next(todo, None):
-                    _hand_over(pipe, crew[pipe], following)
-                else:
-                    busy.remove(pipe)
-    finally:
-        for worker in crew.values():
-            worker.kill()
-        for pipe, worker in crew.items():
-            worker.join()
-            pipe.close()
+    with contextlib.closing(share([simulation] * workers, waiting)) as news:
+        for frames in news:
+            progress(frames)
 
 
 @contextlib.contextmanager
@@ -153,93 +110,3 @@ def same_arithmetic() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(flushes)
-
-
-# ------------------------------------------------------------- in the parent
-
-
-def _start(simulation: Simulation) -> tuple[Connection, BaseProcess]:
-    # Spawned: a fork of a process in which torch runs threads may hang. A pipe for each: a worker that is killed while
-    # it holds the lock of a common queue would block the others.
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    worker = context.Process(target=_work, args=(simulation, theirs), daemon=True)
-    worker.start()
-    theirs.close()  # or the end of the worker would not end the pipe
-    return ours, worker
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started herein never see the Ctrl-C that a terminal sends to all; their parent does, and ends them."""
-    resource_tracker.ensure_running()  # starts with the first process, and would lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _hand_over(pipe: Connection, worker: BaseProcess, batch: Sequence[int]) -> None:
-    try:
-        pipe.send(batch)
-    except OSError:
-        raise _lost(worker) from None
-
-
-def _receive(pipe: Connection, worker: BaseProcess) -> int | Exception | None:
-    """The number of new frames, what went wrong, or None for the end of a batch."""
-    try:
-        return pipe.recv()
-    except (EOFError, OSError):
-        raise _lost(worker) from None
-
-
-def _lost(worker: BaseProcess) -> RuntimeError:
-    worker.join()
-    code = worker.exitcode or 0
-    if code >= 0:
-        return RuntimeError(
-            f"a worker process ended by itself with exit code {code}, for the reason that it printed above; with workers 1 "
-            "there is none"
-        )
-    cause = ", as happens when memory runs out" if -code == signal.SIGKILL else ""
-    return RuntimeError(
-        f"a worker process was ended by {signal.Signals(-code).name}{cause}; whole trajectories are kept: give the command "
-        "again, with fewer workers or a smaller batch_size"
-    )
-
-
-# ------------------------------------------------------------- in the worker
-
-
-def _work(simulation: Simulation, pipe: Connection) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with same_arithmetic(), contextlib.suppress(EOFError, ConnectionError):
-        while True:
-            batch = pipe.recv()
-            try:
-                simulation.run(batch, pipe.send)
-            except ConnectionError:  # the parent is gone
-                return
-            except Exception as error:
-                pipe.send(_portable(error))
-                return
-            pipe.send(None)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _portable(error: Exception) -> Exception:
-    """The same error if it can travel, else its text; either way with the traceback as a note."""
-    try:
-        copy = pickle.loads(pickle.dumps(error))
-    except Exception:
-        copy = RuntimeError(f"{type(error).__name__}: {error}")
-    copy.add_note("".join(traceback.format_exception(error)))
-    return copy

@@ -14,7 +14,7 @@ from microevo.metrics.conventions import (
 from microevo.metrics.dendrite import dendrite_quantities
 from microevo.metrics.distribution import histogram, total_variation, wasserstein
 from microevo.metrics.grains import grain_quantities
-from microevo.metrics.lead import MAE, MSE, RMSE, SSIM, LeadMetric, RelativeL2
+from microevo.metrics.lead import LeadMetric
 from microevo.metrics.pixel import (
     CorrelationTime,
     absolute_error,
@@ -26,6 +26,17 @@ from microevo.metrics.pixel import (
     ssim,
 )
 from microevo.metrics.quantity import Bins, Comparison, Fit, Quantity, compare, measure
+from microevo.metrics.registry import (
+    Metric,
+    NotApplicableError,
+    applicable,
+    find,
+    import_metrics,
+    metric,
+    registered,
+    rows_of,
+    shown,
+)
 from microevo.metrics.spinodal import image_free_energy, spinodal_quantities
 from microevo.metrics.table import mean_at_leads
 from microevo.metrics.tracking import tracking_metrics
@@ -33,36 +44,40 @@ from microevo.metrics.trend import growth_exponent, slope
 from microevo.metrics.wave import wave_quantities
 
 __all__ = [
-    "MAE",
-    "MSE",
-    "RMSE",
-    "SSIM",
     "Bins",
     "Comparison",
     "CorrelationTime",
     "Fit",
     "LeadMetric",
+    "Metric",
+    "NotApplicableError",
     "Quantity",
-    "RelativeL2",
     "absolute_error",
+    "applicable",
     "compare",
     "correlation",
     "correlation_time",
     "dendrite_quantities",
+    "find",
     "grain_quantities",
     "growth_exponent",
     "histogram",
     "image_free_energy",
+    "import_metrics",
     "leapsr_microevoeval",
     "letap_microevoeval",
     "mae_openstl",
     "mean_at_leads",
     "measure",
+    "metric",
     "microevoeval_total",
     "mse_openstl",
     "psnr",
     "psnr_openstl",
+    "registered",
     "relative_l2",
+    "rows_of",
+    "shown",
     "slope",
     "snr_openstl",
     "spinodal_quantities",

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from microevo.metrics.pixel import Array, absolute_error, as_tensor, squared_error
+from microevo.metrics.registry import NotApplicableError, metric
 
 OPENSTL_WINDOW = 7
 GAUSSIAN_WINDOW, GAUSSIAN_SIGMA = 11, 1.5
@@ -32,6 +33,7 @@ ENLARGED_GREY = 55
 # ---------------------------------------------------------------- OpenSTL
 
 
+@metric(title="MSE as in OpenSTL", better="lower", convention=True)
 def mse_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Squared error **summed** over fields and pixels; lower is better.
 
@@ -41,6 +43,7 @@ def mse_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T
     return squared_error(prediction, target) * math.prod(target.shape[2:])
 
 
+@metric(title="MAE as in OpenSTL", better="lower", convention=True)
 def mae_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Absolute error **summed** over fields and pixels; lower is better."""
     return absolute_error(prediction, target) * math.prod(target.shape[2:])
@@ -57,6 +60,7 @@ def snr_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T
     return 10 * (signal / squared_error(_clipped(prediction), target)).log10()
 
 
+@metric(title="SSIM as in OpenSTL", better="higher", convention=True)
 def ssim_openstl(
     prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"], data_range: float = 2.0
 ) -> Float[Tensor, "B T"]:
@@ -67,10 +71,10 @@ def ssim_openstl(
     which is kind to values in [0, 1]; 1 is right for them.
 
     Raises:
-        ValueError: If the frames are smaller than the window.
+        NotApplicableError: If the frames are smaller than the window.
     """
     if min(target.shape[-2:]) < OPENSTL_WINDOW:
-        raise ValueError(
+        raise NotApplicableError(
             f"ssim_openstl needs frames of at least {OPENSTL_WINDOW} x {OPENSTL_WINDOW} pixels, but they are "
             f"{target.shape[-2]} x {target.shape[-1]}; use larger frames or leave it out"
         )
@@ -93,10 +97,10 @@ def ssim_gaussian_openstl(
     Close to 1 for values in [0, 1] whatever the forecast. No table reports it; here to recognise it where one does.
 
     Raises:
-        ValueError: If the frames are smaller than the window of 11 x 11 pixels.
+        NotApplicableError: If the frames are smaller than the window of 11 x 11 pixels.
     """
     if min(target.shape[-2:]) < GAUSSIAN_WINDOW:
-        raise ValueError(
+        raise NotApplicableError(
             f"ssim_gaussian_openstl needs frames of at least {GAUSSIAN_WINDOW} x {GAUSSIAN_WINDOW} pixels, but they are "
             f"{target.shape[-2]} x {target.shape[-1]}; use larger frames or leave it out"
         )
@@ -142,6 +146,7 @@ def _ssim(
 # ----------------------------------------------------------- MicroEvoEval
 
 
+@metric(title="share of dark pixels as in MicroEvoEval's L-ETAP, error", better="lower", convention=True)
 def letap_microevoeval(
     prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]
 ) -> Float[Tensor, "B T"]:
@@ -159,6 +164,12 @@ def letap_microevoeval(
     return torch.where(known, (dark[0] - dark[1]).abs(), torch.nan)
 
 
+@metric(
+    title="mean share of a grain as in MicroEvoEval's L-EAPSR, error",
+    better="lower",
+    convention=True,
+    where="grain_count",
+)
 def leapsr_microevoeval(
     prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]
 ) -> Float[Tensor, "B T"]:
@@ -192,9 +203,40 @@ def microevoeval_total(values: Float[Array, "B T"]) -> Float[Tensor, ""]:
     return values.double().square().sum().sqrt().to(values)
 
 
+def sum_of_squares(values: Float[np.ndarray, "B T"]) -> Float[np.ndarray, " B"]:
+    """What a forecast adds to the square of `microevoeval_total` [1]."""
+    return (values**2).sum(axis=1)
+
+
+def root_of_sum(squares: Float[np.ndarray, "*any"], forecasts: int = 1) -> Float[np.ndarray, "*any"]:
+    """`microevoeval_total` from the mean of `sum_of_squares` over a number of forecasts [1]."""
+    return np.asarray((squares * forecasts) ** 0.5)
+
+
+for _name, _title in {"letap_microevoeval": "L-ETAP", "leapsr_microevoeval": "L-EAPSR"}.items():
+    metric(
+        name=f"{_name}_squares",
+        title=f"{_title} as in MicroEvoEval, square of one forecast's part",
+        better="lower",
+        of="leads",
+        source=_name,
+        convention=True,
+    )(sum_of_squares)
+    metric(
+        name=f"{_name}_total",
+        title=f"{_title} as in MicroEvoEval, of all forecasts",
+        better="lower",
+        of="mean",
+        source=f"{_name}_squares",
+        convention=True,
+    )(root_of_sum)
+
+
 def _one_field(prediction: Array, name: str) -> Tensor:
     if prediction.shape[2] != 1:
-        raise ValueError(f"{name} is defined for one field, but there are {prediction.shape[2]}; pass one of them")
+        raise NotApplicableError(
+            f"{name} is defined for one field, but there are {prediction.shape[2]}; pass one of them"
+        )
     return as_tensor(prediction)[:, :, 0].float()
 
 

@@ -1,28 +1,27 @@
-"""Metrics at each lead time, exact for any batch size, number of processes and precision of the model."""
+"""The mean of a metric at each lead time, exact for any batch size, number of processes and precision of the model."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Module
-from torchmetrics import Metric
+from torchmetrics import Metric as TorchMetric
 
-from microevo.metrics.pixel import Array, absolute_error, as_tensor, relative_l2, squared_error, ssim
+from microevo.metrics.pixel import Array, as_tensor
+from microevo.metrics.registry import Metric, find
 
 
-class LeadMetric(Metric):
-    """Mean over samples of a value per frame, kept separately for every lead time.
+class LeadMetric(TorchMetric):
+    """Mean of a metric over samples, kept separately for every lead time.
 
-    `update` adds to one float64 sum per lead time and `compute` divides, so the result is the same for any
-    batch size and any number of processes. Before the first `update` the answer is NaN, with torchmetrics'
-    warning. Inside a `MetricCollection` pass `compute_groups=False`: metrics that agree on one batch would be
-    merged for good.
-
-    A new metric is a subclass with one method, `score`.
+    `update` adds to one float64 sum per lead time and `compute` divides, so the result is the same for any batch size and
+    any number of processes. Before the first `update` the answer is NaN, with torchmetrics' warning. Inside a
+    `MetricCollection` pass `compute_groups=False`: metrics that agree on one batch would be merged for good.
 
     Args:
+        metric: What is averaged: a metric, the name of a registered one, or one that is a function of another's mean, such
+            as `rmse`.
         horizon: Number of frames forecast.
     """
 
@@ -32,17 +31,19 @@ class LeadMetric(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, horizon: int):
+    def __init__(self, metric: Metric | str, horizon: int):
         super().__init__()
+        found = find(metric) if isinstance(metric, str) else metric
+        if found is None or found.of == "leads":
+            raise ValueError(f"there is no metric {metric} of frames; register it first")
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1 frame, got {horizon}.")
-        self.horizon = horizon
+        self.metric, self.horizon = found, horizon
+        source = find(found.source) if found.of == "mean" else found
+        assert source is not None  # checked when it was registered
+        self.score: Callable[[Tensor, Tensor], Tensor] = source
         self.add_state("total", torch.zeros(horizon, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros(horizon, dtype=torch.float64), dist_reduce_fx="sum")
-
-    @abstractmethod
-    def score(self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
-        """The value of each frame."""
 
     def update(self, prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> None:
         """Add a batch of forecasts, tensors or NumPy arrays.
@@ -52,7 +53,7 @@ class LeadMetric(Metric):
         """
         if target.shape[1] != self.horizon:
             raise ValueError(
-                f"This {type(self).__name__} was built for a horizon of {self.horizon} frames, got "
+                f"This {self.metric.name} was built for a horizon of {self.horizon} frames, got "
                 f"{target.shape[1]}: build it with horizon={target.shape[1]} or cut the forecast."
             )
         score = self.score(as_tensor(prediction), as_tensor(target)).to(self.total)
@@ -61,7 +62,8 @@ class LeadMetric(Metric):
 
     def compute(self) -> Float[Tensor, " horizon"]:
         """The mean at each lead time, lead 1 first."""
-        return self.total / self.count
+        mean = self.total / self.count
+        return of_mean(self.metric, mean) if self.metric.of == "mean" else mean
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Module:
         # A model in half precision must not round its metrics: of what `fn` does, follow only the device.
@@ -73,74 +75,6 @@ class LeadMetric(Metric):
         return super()._apply(move, exclude_state)
 
 
-class MSE(LeadMetric):
-    """Mean squared error at each lead time [field units squared].
-
-    Args:
-        horizon: Number of frames forecast.
-    """
-
-    higher_is_better = False
-
-    def score(self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
-        """See `microevo.metrics.squared_error`."""
-        return squared_error(prediction, target)
-
-
-class RMSE(MSE):
-    """Root of the mean squared error at each lead time [field units]; not a mean of roots.
-
-    Args:
-        horizon: Number of frames forecast.
-    """
-
-    def compute(self) -> Float[Tensor, " horizon"]:
-        """The root of the mean at each lead time, lead 1 first."""
-        return super().compute().sqrt()
-
-
-class MAE(LeadMetric):
-    """Mean absolute error at each lead time [field units].
-
-    Args:
-        horizon: Number of frames forecast.
-    """
-
-    higher_is_better = False
-
-    def score(self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
-        """See `microevo.metrics.absolute_error`."""
-        return absolute_error(prediction, target)
-
-
-class RelativeL2(LeadMetric):
-    """Mean of `||prediction - target|| / ||target||` at each lead time [1].
-
-    Args:
-        horizon: Number of frames forecast.
-    """
-
-    higher_is_better = False
-
-    def score(self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
-        """See `microevo.metrics.relative_l2`."""
-        return relative_l2(prediction, target)
-
-
-class SSIM(LeadMetric):
-    """Mean structural similarity at each lead time [1]; see `microevo.metrics.ssim` for which one.
-
-    Args:
-        horizon: Number of frames forecast.
-        data_range: Largest minus smallest value a field can take [field units].
-    """
-
-    higher_is_better = True
-
-    def __init__(self, horizon: int, data_range: float = 1.0):
-        super().__init__(horizon)
-        self.data_range = data_range
-
-    def score(self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T"]:
-        """See `microevo.metrics.ssim`."""
-        return ssim(prediction, target, self.data_range)
+def of_mean(metric: Metric, mean: Tensor) -> Tensor:
+    """The value of a metric that is a function of its source's mean."""
+    return torch.as_tensor(metric.function(mean.cpu().numpy())).to(mean)

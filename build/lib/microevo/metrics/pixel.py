@@ -5,6 +5,8 @@ somebody else's job (see `lead`), so that a number does not depend on the batch 
 also under autocast.
 """
 
+import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +15,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from microevo.metrics.registry import NotApplicableError, metric
+
 Array = Tensor | np.ndarray  # what metrics take
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
+CORRELATIONS = (0.8, 0.9)  # under which a forecast has lost the pattern
 
 
+@metric(name="mse", title="MSE", unit="field^2", better="lower")
 def squared_error(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Squared error, mean over fields and pixels [field units squared]; lower is better.
 
@@ -28,23 +34,20 @@ def squared_error(prediction: Float[Array, "B T C H W"], target: Float[Array, "B
     return (prediction - target).square().mean(dim=(2, 3, 4))
 
 
+@metric(name="rmse", title="RMSE", unit="field", better="lower", of="mean", source="mse")
+def root_mean_square(mse: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+    """Root of a mean of `squared_error` [field units]; never a mean of roots."""
+    return np.asarray(mse**0.5)
+
+
+@metric(name="mae", title="MAE", unit="field", better="lower")
 def absolute_error(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Absolute error, mean over fields and pixels [field units]; lower is better."""
     prediction, target = _float32(prediction, target)
     return (prediction - target).abs().mean(dim=(2, 3, 4))
 
 
-def relative_l2(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
-    """`||prediction - target|| / ||target||`, norms over fields and pixels [1]; lower is better.
-
-    A frame that is zero everywhere scores 0 when it is forecast exactly and infinity otherwise.
-    """
-    prediction, target = _float32(prediction, target)
-    error = torch.linalg.vector_norm(prediction - target, dim=(2, 3, 4))
-    ratio = error / torch.linalg.vector_norm(target, dim=(2, 3, 4))
-    return torch.where(error == 0, error, ratio)
-
-
+@metric(title="SSIM", better="higher")
 def ssim(
     prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"], data_range: float = 1.0
 ) -> Float[Tensor, "B T"]:
@@ -65,12 +68,13 @@ def ssim(
         data_range: Largest minus smallest value a field can take [field units].
 
     Raises:
-        ValueError: If the frames are smaller than the window or `data_range` is not positive.
+        NotApplicableError: If the frames are smaller than the window.
+        ValueError: If `data_range` is not positive.
     """
     prediction, target = _float32(prediction, target)
     height, width = target.shape[-2:]
     if min(height, width) < SSIM_WINDOW:
-        raise ValueError(
+        raise NotApplicableError(
             f"SSIM needs frames of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, got {height} x {width}: "
             "use larger frames or leave SSIM out."
         )
@@ -115,6 +119,26 @@ def psnr(
     return 10 * (data_range**2 / squared_error(prediction, target)).log10()
 
 
+@metric(name="psnr", title="PSNR", unit="dB", better="higher", of="mean", source="mse")
+def psnr_of_mean(mse: Float[np.ndarray, "*any"], data_range: float = 1.0) -> Float[np.ndarray, "*any"]:
+    """Peak signal-to-noise ratio of a mean of `squared_error` [dB]; infinite for exact forecasts."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(20 * math.log10(data_range) - 10 * np.log10(mse))
+
+
+@metric(title="relative L2", better="lower")
+def relative_l2(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
+    """`||prediction - target|| / ||target||`, norms over fields and pixels [1]; lower is better.
+
+    A frame that is zero everywhere scores 0 when it is forecast exactly and infinity otherwise.
+    """
+    prediction, target = _float32(prediction, target)
+    error = torch.linalg.vector_norm(prediction - target, dim=(2, 3, 4))
+    ratio = error / torch.linalg.vector_norm(target, dim=(2, 3, 4))
+    return torch.where(error == 0, error, ratio)
+
+
+@metric(title="correlation", better="higher")
 def correlation(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Pearson correlation of forecast and truth over pixels, mean over fields [1]; higher is better, 1 at most.
 
@@ -167,6 +191,17 @@ def correlation_time(values: Float[Array, "B T"], threshold: float = 0.8) -> Cor
     kept = values >= threshold
     leads_kept = kept.cumprod(dim=1).sum(dim=1)
     return CorrelationTime(lead=(leads_kept + 1).to(values), censored=leads_kept == values.shape[1])
+
+
+for _threshold in CORRELATIONS:
+    metric(
+        name=f"correlation_time_{_threshold}",
+        title=f"correlation time, {_threshold}",
+        unit="frames",
+        better="higher",
+        of="leads",
+        source="correlation",
+    )(partial(correlation_time, threshold=_threshold))
 
 
 def as_tensor(array: Array) -> Tensor:

@@ -1,6 +1,5 @@
 """What is measured on the composition of a mixture that unmixes."""
 
-import copy
 import itertools
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +21,7 @@ from microevo.metrics.quantity import (
     log_ratio,
 )
 from microevo.metrics.trend import growth_exponent
-from microevo.processes import Grid, RegularSolution, SpinodalDecomposition
+from microevo.processes import Grid, Parameters, RegularSolution, SpinodalDecomposition
 from microevo.statistics.interface import contour_curvature, interface_length, squared_gradient
 from microevo.statistics.objects import area_fraction, count_objects
 from microevo.statistics.structure import (
@@ -164,53 +163,44 @@ def spinodal_quantities(
     return tuple(quantities)
 
 
-def image_free_energy(process: SpinodalDecomposition | RegularSolution) -> Statistic:
+def image_free_energy(
+    process: SpinodalDecomposition | RegularSolution, parameters: Parameters | None = None
+) -> Statistic:
     """The free energy of a process, per pixel, evaluated on images [e0 / pixel].
 
     The process's own functional, with the pixels as its cells. An image is coarser than the solver's grid, so that the
     energy of its interfaces is another one: compare forecasts with images of the truth, never with the solver's energy.
     A forecast that leaves the range of a regular solution, [0, 1], pays for it (`RegularSolution.free_energy`).
-    Parameters that hold one value per trajectory are taken in the order of the batch, which must have as many.
 
     Args:
-        process: Equation and parameters.
+        process: The equation.
+        parameters: Those of each trajectory of the batch, in its order; those of the process unless given.
     """
 
     def energy(frames: Frames) -> Float[np.ndarray, "B T"]:
-        values = [
-            all_frames(partial(_per_pixel, process=_on_pixels(process, frames.shape[-2:], number, len(frames))))(
-                trajectory
-            )
-            for number, trajectory in enumerate(frames)
-        ]
+        for name, column in parameters.columns.items() if parameters else ():
+            if len(column) != len(frames):
+                raise ValueError(
+                    f"the parameters have {name} for {len(column)} trajectories, but the batch has {len(frames)}; give the "
+                    "parameters of the batch"
+                )
+        values = []
+        for number, trajectory in enumerate(frames):
+            own = parameters.select([number]) if parameters else None
+            values.append(all_frames(partial(_per_pixel, process=process, parameters=own))(trajectory))
         return np.stack(values)
 
     return energy
 
 
 def _per_pixel(
-    frames: Float[np.ndarray, "n H W"], process: SpinodalDecomposition | RegularSolution
+    frames: Float[np.ndarray, "n H W"],
+    process: SpinodalDecomposition | RegularSolution,
+    parameters: Parameters | None,
 ) -> Float[np.ndarray, " n"]:
-    return process.free_energy(torch.from_numpy(frames)[:, None]).numpy() / (frames.shape[-2] * frames.shape[-1])
-
-
-def _on_pixels(
-    process: SpinodalDecomposition | RegularSolution, shape: tuple[int, ...], number: int, trajectories: int
-) -> SpinodalDecomposition | RegularSolution:
-    # Not through the constructor: it rightly refuses to solve the equation on pixels this coarse.
-    coarse = copy.copy(process)
-    grid = Grid(shape=shape, spacing=process.grid.image_spacing, boundary=process.grid.boundary)
-    object.__setattr__(coarse, "grid", grid)
-    for name in process.parameters:
-        value = torch.as_tensor(getattr(process, name))
-        if value.numel() > 1:
-            if value.numel() != trajectories:
-                raise ValueError(
-                    f"the process has {name} for {value.numel()} trajectories, but the batch has {trajectories}; give the "
-                    "process the parameters of the batch"
-                )
-            object.__setattr__(coarse, name, value[number : number + 1])
-    return coarse
+    pixels = Grid(shape=frames.shape[-2:], spacing=process.grid.image_spacing, boundary=process.grid.boundary)
+    energy = process.free_energy(torch.from_numpy(frames)[:, None], parameters, pixels)
+    return energy.numpy() / (frames.shape[-2] * frames.shape[-1])
 
 
 def _band_powers(frames: Float[np.ndarray, "n H W"], periodic: bool) -> Float[np.ndarray, "n bands"]:

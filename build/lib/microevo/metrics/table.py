@@ -2,16 +2,18 @@
 
 import pandas as pd
 
+from microevo.metrics.registry import find, rows_of
+
 
 def mean_at_leads(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Average a metric over trajectories, windows and seeds.
 
-    RMSE is the root of the averaged MSE, as in `microevo.metrics.RMSE`, and never a mean of roots. A NaN is
+    RMSE is the root of the averaged MSE, and never a mean of roots. A NaN is
     not skipped: a model that diverged once has no average.
 
     Args:
         table: Long table with the columns `model`, `metric`, `trajectory`, `lead` and `value`.
-        metric: Name in the column `metric`, or `rmse`, for which rows of `mse` are read.
+        metric: Name in the column `metric`, or of a metric that is a function of another's mean, such as `rmse`.
 
     Returns:
         One row per model, sorted by name, and one column per lead.
@@ -19,11 +21,14 @@ def mean_at_leads(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     Raises:
         ValueError: If the table has no such metric.
     """
-    source = "mse" if metric == "rmse" else metric
+    source = rows_of(metric)
     rows = table[table["metric"] == source]
     if rows.empty:
-        known = ", ".join(sorted(table["metric"].unique()))
-        raise ValueError(f"The table has no rows of the metric {source!r}, only of: {known}.")
+        there = ", ".join(sorted(table["metric"].unique()))
+        raise ValueError(f"The table has no rows of the metric {source!r}, only of: {there}.")
     groups = rows.groupby(["model", "lead"])["value"]
     means = groups.agg(lambda values: values.to_numpy().mean()).unstack("lead")
-    return means**0.5 if metric == "rmse" else means
+    known = find(metric)
+    if known is None or known.of != "mean":
+        return means
+    return pd.DataFrame(known.function(means.to_numpy()), means.index, means.columns)

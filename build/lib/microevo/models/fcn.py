@@ -1,4 +1,4 @@
-"""FCN: the fully convolutional forecaster SimVPv2 with gated spatiotemporal attention (gSTA)."""
+"""FCN: SimVPv2 with gated spatiotemporal attention (gSTA), a fully convolutional forecaster."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from microevo.models.forecaster import Forecaster
 
 
 class ConvStage(nn.Module):
-    """3x3 convolution, GroupNorm and SiLU; halves, keeps or doubles the image size."""
+    """3x3 convolution, GroupNorm and SiLU, which halve, keep or double the image size."""
 
     def __init__(self, c_in: int, c_out: int, resize: Literal["down", "keep", "up"] = "keep"):
         super().__init__()
@@ -27,12 +27,12 @@ class ConvStage(nn.Module):
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Float[Tensor, "B c_in H W"]) -> Float[Tensor, "B c_out h w"]:
-        """One stage."""
+        """Apply convolution, normalisation and activation."""
         return F.silu(self.norm(self.shuffle(self.conv(x))))
 
 
 class Encoder(nn.Module):
-    """Frame by frame to `hid_s` features at `1 / 2^(n_s/2)` of the size; also returns the full-size skip."""
+    """Encodes each frame alone as `hid_s` features, at `1 / 2^(n_s/2)` of the image size."""
 
     def __init__(self, channels: int, hid_s: int, n_s: int):
         super().__init__()
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, frames: Float[Tensor, "N C H W"]) -> tuple[Float[Tensor, "N c h w"], Float[Tensor, "N c H W"]]:
-        """The features of each frame, and those of the first stage as skip."""
+        """The features of each frame, and those of the first stage, at full size, for the skip connection."""
         x = skip = self.stages[0](frames)
         for stage in self.stages[1:]:
             x = stage(x)
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The encoder mirrored. The skip is added, not concatenated, before the last stage."""
+    """The mirrored encoder. The skip connection is added, not concatenated, before the last stage."""
 
     def __init__(self, channels: int, hid_s: int, n_s: int):
         super().__init__()
@@ -57,14 +57,14 @@ class Decoder(nn.Module):
         self.readout = nn.Conv2d(hid_s, channels, 1)
 
     def forward(self, x: Float[Tensor, "N c h w"], skip: Float[Tensor, "N c H W"]) -> Float[Tensor, "N C H W"]:
-        """The frames that the features stand for."""
+        """The frames, decoded from their features."""
         for stage in self.stages[:-1]:
             x = stage(x)
         return self.readout(self.stages[-1](x + skip))
 
 
 class GatedAttention(nn.Module):
-    """gSTA: a 21x21 neighbourhood gates the features (a 5x5 and a dilated 7x7 depthwise convolution)."""
+    """gSTA: features gated by their neighbourhood, seen through a 5x5 and a dilated 7x7 depthwise convolution."""
 
     def __init__(self, n: int):
         super().__init__()
@@ -75,7 +75,7 @@ class GatedAttention(nn.Module):
         self.project_out = nn.Conv2d(n, n, 1)
 
     def forward(self, u: Float[Tensor, "B n h w"]) -> Float[Tensor, "B n h w"]:
-        """Attend to `u`, which is normalised."""
+        """Gate the normalised features `u`."""
         v = F.gelu(self.project_in(u))
         value, gate = self.split(self.far(self.near(v))).chunk(2, dim=1)
         return self.project_out(gate.sigmoid() * value)
@@ -91,12 +91,12 @@ class ConvMLP(nn.Module):
         self.project = nn.Conv2d(hidden, n, 1)
 
     def forward(self, x: Float[Tensor, "B n h w"]) -> Float[Tensor, "B n h w"]:
-        """Mix the features of each neighbourhood."""
+        """Mix the features of each pixel and its neighbours."""
         return self.project(F.gelu(self.depthwise(self.expand(x))))
 
 
 class TranslatorBlock(nn.Module):
-    """Attention and MLP, each between BatchNorm and layer scale, with stochastic depth and a residual."""
+    """Attention and MLP, each with BatchNorm, layer scale, stochastic depth and a residual connection."""
 
     def __init__(self, n: int, mlp_ratio: float, drop_path: float):
         super().__init__()
@@ -115,24 +115,24 @@ class TranslatorBlock(nn.Module):
                 nn.init.zeros_(conv.bias)
 
     def forward(self, x: Float[Tensor, "B n h w"]) -> Float[Tensor, "B n h w"]:
-        """One block."""
+        """Add the attention branch, then the MLP branch."""
         u = self.norm1(x)
-        # The inner residual adds the normalised input u, not x.
+        # The residual connection inside the branch adds the normalised input u, not x.
         x = x + self._keep(x) * self.scale1 * (self.attention(u) + u)
         return x + self._keep(x) * self.scale2 * self.mlp(self.norm2(x))
 
     def _keep(self, x: Float[Tensor, "B n h w"]) -> Float[Tensor, "B 1 1 1"]:
-        """Zero for a dropped sample, the inverse survival probability for the others."""
+        """Stochastic depth: 0 for a dropped sample, the inverse survival probability for the others."""
         return F.dropout(x.new_ones(len(x), 1, 1, 1), self.drop_path, self.training)
 
 
 class Translator(nn.Sequential):
-    """`n_t` blocks on all frames at once: the first at `width` channels, the others at `hid_t`."""
+    """`n_t` blocks on all frames together, the first at `width` channels and the others at `hid_t`."""
 
     def __init__(self, width: int, hid_t: int, n_t: int, mlp_ratio: float, drop_path: float):
         sizes = [width, *[hid_t] * (n_t - 1), width]
-        # The reference's rates start at 0.01 even for drop_path = 0, which then still drops up to 1 % of the
-        # branches; here 0 means none.
+        # The rates of the reference start at 0.01 even for drop_path = 0, which still drops up to 1 % of the
+        # branches. Here 0 means none.
         rates = [*torch.linspace(min(0.01, drop_path), drop_path, n_t - 1, device="cpu").tolist(), drop_path]
         layers: list[nn.Module] = []
         for n, n_next, rate in zip(sizes, sizes[1:], rates, strict=False):
@@ -143,22 +143,25 @@ class Translator(nn.Sequential):
 
 
 class SimVPNet(nn.Module):
-    """SimVPv2 with gSTA: `frames` frames in, the next `frames` frames out.
+    """SimVPv2 with gSTA: takes `frames` frames and predicts the next `frames` frames.
 
     Tan et al., "SimVPv2: Towards Simple yet Powerful Spatiotemporal Predictive Learning", arXiv 2211.12509.
-    The default sizes are those of arXiv 2602.19915 (18,603,009 parameters for one field). The first
-    translator block works at `frames * hid_s` channels and is by far the widest. Height and width must be
-    divisible by `2^(n_s / 2)`.
+    The default sizes are those of arXiv 2602.19915 (18,603,009 parameters for one field). The first translator
+    block has `frames * hid_s` channels and is by far the widest. Height and width must be divisible by
+    `2^(n_s / 2)`.
 
     Args:
-        frames: Frames in and out.
-        channels: Fields in a frame.
-        hid_s: Features per frame in encoder and decoder; even.
-        hid_t: Features of the translator, all frames together.
-        n_s: Stages of the encoder and of the decoder, every second one halving the size; even.
-        n_t: Blocks of the translator; at least 2.
-        mlp_ratio: Expansion of the blocks' MLP.
-        drop_path: Probability of stochastic depth in the last block; 0 switches it off everywhere.
+        frames: Number of input frames, and of output frames.
+        channels: Number of fields in a frame.
+        hid_s: Features per frame in encoder and decoder, an even number.
+        hid_t: Features of the translator, for all frames together.
+        n_s: Stages of the encoder and of the decoder, an even number. Every second stage halves the image size.
+        n_t: Blocks of the translator, at least 2.
+        mlp_ratio: Expansion ratio of the MLP in each block.
+        drop_path: Probability of stochastic depth in the last block; 0 disables it in all blocks.
+
+    Raises:
+        ValueError: A size is not possible, as the message says.
     """
 
     def __init__(
@@ -190,16 +193,16 @@ class SimVPNet(nn.Module):
         """The `frames` frames that follow `past`.
 
         Raises:
-            ValueError: If the number of frames, the number of fields or the image size does not fit.
+            ValueError: The number of frames, the number of fields or the image size does not fit.
         """
-        self._refuse_other_shape(past)
+        self._check_shape(past)
         batch = len(past)
         latent, skip = self.encoder(rearrange(past, "B T C H W -> (B T) C H W"))
         latent = self.translator(rearrange(latent, "(B T) c h w -> B (T c) h w", B=batch))
         frames = self.decoder(rearrange(latent, "B (T c) h w -> (B T) c h w", T=self.frames), skip)
         return rearrange(frames, "(B T) C H W -> B T C H W", B=batch)
 
-    def _refuse_other_shape(self, past: Float[Tensor, "B T C H W"]) -> None:
+    def _check_shape(self, past: Float[Tensor, "B T C H W"]) -> None:
         _, frames, channels, height, width = past.shape
         if (frames, channels) != (self.frames, self.channels):
             raise ValueError(
@@ -216,10 +219,15 @@ class SimVPNet(nn.Module):
 def rollout(
     net: Callable[[Tensor], Tensor], past: Float[Tensor, "B T C H W"], horizon: int
 ) -> Float[Tensor, "B {horizon} C H W"]:
-    """Forecast `horizon` frames with a network that gives as many frames as it takes.
+    """Forecast `horizon` frames with a network that predicts as many frames as it takes.
 
-    Each block of T frames is fed back as the next input, and the surplus of the last one is cut. The gradient
-    goes through all blocks.
+    Each predicted block of T frames is the next input, and the last block is cut to the horizon. The gradient flows
+    through all blocks.
+
+    Args:
+        net: The network.
+        past: Input frames.
+        horizon: Number of frames to forecast.
     """
     blocks = []
     for _ in range(math.ceil(horizon / past.shape[1])):
@@ -229,17 +237,17 @@ def rollout(
 
 
 class FCN(Forecaster):
-    """The paper's forecaster: `SimVPNet` in blocks of `n_past` frames, each fed back for the next.
+    """The forecaster of arXiv 2602.19915: `SimVPNet`, where each predicted block of `n_past` frames is the next input.
 
-    arXiv 2602.19915. Height and width must be divisible by `2^(n_s / 2)`.
+    Height and width of the frames must be divisible by `2^(n_s / 2)`.
 
     Args:
-        hid_s: Features per frame in encoder and decoder; even.
-        hid_t: Features of the translator, all frames together.
-        n_s: Stages of the encoder and of the decoder, every second one halving the size; even.
-        n_t: Blocks of the translator; at least 2.
-        mlp_ratio: Expansion of the blocks' MLP.
-        drop_path: Probability of stochastic depth in the last block; 0 switches it off everywhere.
+        hid_s: Features per frame in encoder and decoder, an even number.
+        hid_t: Features of the translator, for all frames together.
+        n_s: Stages of the encoder and of the decoder, an even number. Every second stage halves the image size.
+        n_t: Blocks of the translator, at least 2.
+        mlp_ratio: Expansion ratio of the MLP in each block.
+        drop_path: Probability of stochastic depth in the last block; 0 disables it in all blocks.
         kwargs: Settings of every forecaster, see `Forecaster`.
     """
 

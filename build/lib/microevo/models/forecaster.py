@@ -1,23 +1,24 @@
-"""Forecaster: what all models share, from the loss to the checkpoint."""
+"""Forecaster: the training, validation, test and checkpoints that all models have in common."""
 
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torch.nn import ModuleList
 
-from microevo.metrics import MAE, MSE, SSIM, LeadMetric, RelativeL2, squared_error, ssim
-from microevo.models.compatibility import plain, refuse_other_model
-from microevo.models.loss_check import LossCheck
+from microevo.metrics import LeadMetric, applicable, registered, squared_error, ssim
+from microevo.metrics.lead import of_mean
+from microevo.models.checkpoint import check_same_model, plain, read_checkpoint
+from microevo.models.finite import FiniteGuard
 from microevo.models.schedule import TimedOneCycle
 
 TEST_LEADS = (1, 10, 50, 90, 190)
@@ -25,7 +26,7 @@ TEST_LEADS = (1, 10, 50, 90, 190)
 
 @runtime_checkable
 class WindowBatch(Protocol):
-    """What a forecaster reads from a batch; `microevo.data.Window` is one."""
+    """The parts of a batch that a forecaster reads. `microevo.data.Window` has them."""
 
     @property
     def past(self) -> Float[Tensor, "B n_past C H W"]: ...  # noqa: D102
@@ -38,23 +39,26 @@ class WindowBatch(Protocol):
 
 
 class Forecaster(LightningModule, ABC):
-    """A model that answers `forward(past, horizon)`, with its training, validation and test.
+    """A model with a method `forward(past, horizon)`, and its training, validation and test.
 
-    A new model writes `forward`, and `loss` if it is not trained on its own forecasts. Its constructor calls
-    `self.save_hyperparameters(logger=False)`, as here, so that a checkpoint can rebuild it. It sets `any_past` if
-    `forward` takes any number of past frames.
+    A new model implements `forward`, and `loss` if it is not trained on its own forecasts. Its constructor calls
+    `self.save_hyperparameters(logger=False)`, as here, so that it can be rebuilt from a checkpoint. It sets
+    `any_past` if `forward` takes any number of past frames.
 
     Args:
-        n_past: Past frames in a window; on the command line it follows from the data.
-        channels: Fields in a frame; on the command line it follows from the data.
-        horizon: Frames forecast in validation and test; on the command line it follows from the data.
-        lr: Learning rate; with `onecycle` the largest one.
+        n_past: Number of past frames in a window. On the command line it is taken from the data.
+        channels: Number of fields in a frame. On the command line it is taken from the data.
+        horizon: Number of frames forecast in validation and test. On the command line it is taken from the data.
+        lr: Learning rate; with `onecycle`, its maximum.
         weight_decay: Weight decay of AdamW.
-        schedule: `onecycle`: the rate rises and falls once over the whole run, which `trainer.max_epochs` or
-            `trainer.max_steps` limits, or `trainer.max_time` alone. `constant`: it stays at `lr`.
+        schedule: With `onecycle` the learning rate rises and falls once over the whole run, whose length is given by
+            `trainer.max_epochs` or `trainer.max_steps`, or by `trainer.max_time` alone. With `constant` it stays at `lr`.
         ssim_weight: Weight of `1 - SSIM` in the loss, beside the mean squared error.
-        data_range: Span of the values of a field, for SSIM [field units].
-        init_from: Checkpoint whose weights a new run starts from; everything else starts afresh.
+        data_range: Range of the values of a field, for SSIM [field units].
+        init_from: Checkpoint whose weights a new run starts from. The optimiser and the schedule start anew.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
 
     any_past: ClassVar[bool] = False
@@ -84,16 +88,14 @@ class Forecaster(LightningModule, ABC):
         # A NumPy number here would end up in the optimiser's state, and the checkpoint could not be loaded safely.
         self.lr, self.weight_decay, self.schedule = float(lr), float(weight_decay), schedule
         self.ssim_weight, self.data_range, self.init_from = ssim_weight, data_range, init_from
-        self.lead_metrics: dict[str, LeadMetric] = {
-            "mse": MSE(horizon),
-            "mae": MAE(horizon),
-            "ssim": SSIM(horizon, data_range),
-            "relative_l2": RelativeL2(horizon),
-        }
-        # Compute groups would merge metrics that agree on the first batch, for good.
-        self.metrics = MetricCollection({**self.lead_metrics}, compute_groups=False)
-        self.trained_seed: int | None = None  # of the run that the weights come from
-        self._last_loss: LossCheck | None = None
+        bound = [metric.bound(data_range=data_range) for metric in registered()]
+        self.derived = [metric for metric in bound if metric.of == "mean"]
+        # Not a MetricCollection, whose groups would merge metrics that agree on the first batch, for good.
+        self.lead_metrics = [LeadMetric(one, horizon) for one in bound if one.of == "frames"]
+        self._states = ModuleList(self.lead_metrics)  # that they follow the model to its device
+        self._scored: tuple[tuple[int, ...], list[LeadMetric]] | None = None  # shape of frames, and their metrics
+        self.trained_seed: int | None = None  # seed of the run in which the weights were trained
+        self.trained_frames: int | None = None  # of the future of a training window, all by default; see `Unrolling`
         self._squared_error: Tensor | None = None  # left by `objective` for `training_step` to log
 
     @abstractmethod
@@ -103,13 +105,13 @@ class Forecaster(LightningModule, ABC):
     def loss(
         self, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B n_future C H W"]
     ) -> Float[Tensor, ""]:
-        """The training loss: by default `objective` of the forecast, with the gradient through all of it."""
+        """The training loss: by default `objective` of the forecast, with the gradient through all of its frames."""
         return self.objective(self(past, future.shape[1]), future)
 
     def objective(
         self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
     ) -> Float[Tensor, ""]:
-        """Mean squared error plus `ssim_weight * (1 - SSIM)`, each a mean over frames."""
+        """Mean squared error plus `ssim_weight * (1 - SSIM)`, each averaged over all frames."""
         mse = squared_error(prediction, target).mean()
         self._squared_error = mse.detach()
         if self.ssim_weight == 0:
@@ -118,45 +120,57 @@ class Forecaster(LightningModule, ABC):
 
     @property
     def attached(self) -> bool:
-        """Whether a trainer is driving the model."""
+        """Whether a trainer uses the model."""
         return self._trainer is not None
 
     # Training
 
+    def configure_callbacks(self) -> list[Callback]:
+        """The guard against numbers that are not finite, for every training."""
+        return [FiniteGuard()]
+
     def on_fit_start(self) -> None:
-        """Load the weights of `init_from` if a new run starts; a resumed run has its own."""
-        self._last_loss = None  # of an earlier run
+        """Load the weights of `init_from`, unless a run is resumed, which has weights of its own."""
         if self.init_from is None or self.trainer.ckpt_path is not None:
             return
-        if not Path(self.init_from).is_file():
-            raise FileNotFoundError(f"init_from = {self.init_from} is not a file; give a checkpoint to start from.")
-        checkpoint = torch.load(self.init_from, map_location="cpu", weights_only=True)
-        refuse_other_model(self, checkpoint)
+        checkpoint = read_checkpoint(self.init_from)
+        check_same_model(self, checkpoint)
         self.load_state_dict(checkpoint["state_dict"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, and the one-cycle schedule stepped at every batch.
+        """AdamW, with the one-cycle schedule advanced at every batch.
 
-        Where `trainer.max_time` alone limits the run (`max_epochs` and `max_steps` are -1), the cycle follows the clock.
+        If `trainer.max_time` alone limits the run (`max_epochs` and `max_steps` are -1), the cycle follows the clock.
         """
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if self.schedule == "constant":
             return optimizer
-        timer = next((callback for callback in self.trainer.callbacks if isinstance(callback, Timer)), None)
         cycle: torch.optim.lr_scheduler.OneCycleLR
-        if timer is not None and self.trainer.estimated_stepping_batches == math.inf:
-            cycle = TimedOneCycle(optimizer, self.lr, lambda: self._elapsed(timer))
-        else:
+        if self._timer is None:
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
+        else:
+            cycle = TimedOneCycle(optimizer, self.lr, self.progress)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
-    def _elapsed(self, timer: Timer) -> float:
-        """Share of `trainer.max_time` that has passed, the same on all processes: their weights must stay equal."""
+    def progress(self) -> float:
+        """Share of the planned run that has passed, 0 to 1: of `trainer.max_time` if that alone limits it, else of its steps."""
+        timer = self._timer
+        if timer is None:
+            return min(1.0, self.trainer.global_step / self.planned_steps())
         elapsed, remaining = timer.time_elapsed(), timer.time_remaining() or 0.0
-        return self.trainer.strategy.broadcast(elapsed / max(elapsed + remaining, 1e-9))
+        # The same on all processes: their weights must stay equal.
+        return self.trainer.strategy.broadcast(min(1.0, elapsed / max(elapsed + remaining, 1e-9)))
+
+    @property
+    def _timer(self) -> Timer | None:
+        """The clock of a run that nothing but a time limit ends."""
+        if self.trainer.estimated_stepping_batches != math.inf:
+            return None
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return next((callback for callback in callbacks if isinstance(callback, Timer)), None)
 
     def planned_steps(self) -> int:
-        """Optimiser steps in the whole run, those before a resume included."""
+        """Number of optimiser steps in the whole run, including those before it was resumed."""
         steps = self.trainer.estimated_stepping_batches
         if not 0 < steps < math.inf:
             raise ValueError(
@@ -166,70 +180,62 @@ class Forecaster(LightningModule, ABC):
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch of windows."""
-        self._refuse_nonfinite_loss()
-        self._refuse_other_windows(batch)
-        loss = self.loss(batch.past, batch.future)
+        self._check_windows(batch)
+        loss = self.loss(batch.past, batch.future[:, : self.trained_frames])
         self.log("train/loss", loss, batch_size=len(batch.past))
         if self._squared_error is not None:
             self.log("train/mse", self._squared_error, batch_size=len(batch.past))
-        # A loss that is not finite on one process spoils the weights of all: they must stop together.
-        finite = self.all_gather(loss.detach().isfinite())
-        assert isinstance(finite, Tensor)
-        self._last_loss = LossCheck.start(self.trainer.global_step, batch.trajectory, finite.flatten())
         return loss
-
-    def on_train_epoch_end(self) -> None:
-        """Stop before the epoch's checkpoint if the last loss was not finite."""
-        self._refuse_nonfinite_loss()
-
-    def on_train_end(self) -> None:
-        """Stop if the very last loss was not finite."""
-        self._refuse_nonfinite_loss()
-
-    def _refuse_nonfinite_loss(self) -> None:
-        if self._last_loss is not None:
-            self._last_loss.finish(self.global_rank)
 
     # Validation, test, prediction
 
     def on_validation_epoch_start(self) -> None:
-        """Start counting anew, and stop if the last training loss was not finite."""
-        self._refuse_nonfinite_loss()
-        self.metrics.reset()
+        """Start counting anew."""
+        self._reset_metrics()
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         """Score the forecasts of one batch."""
-        self.metrics.update(self._forecast(batch), batch.future)
+        forecast = self._forecast(batch)
+        for metric in self.metrics_for(batch.future):
+            metric.update(forecast, batch.future)
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/<metric>`, a mean over leads, and the squared error at the first, tenth and last lead."""
+        """Log `val/<metric>`, averaged over lead times, and the squared error at the first, tenth and last one."""
         curves = self._curves()
         means = {f"val/{name}": curve.mean() for name, curve in curves.items()}
-        means["val/rmse"] = means["val/mse"].sqrt()
+        for one in self.derived:
+            if f"val/{one.source}" in means:
+                means[f"val/{one.name}"] = of_mean(one, means[f"val/{one.source}"])
         leads = {
             f"val/mse_lead{lead:03d}": curves["mse"][lead - 1]
             for lead in sorted({1, 10, self.horizon})
             if lead <= self.horizon
         }
-        # `compute` has already put the processes together; `sync_dist` only says so to Lightning.
-        # The training loss stays off the progress bar: showing it would make the host wait for the device.
+        # `compute` has already combined the processes; `sync_dist` only tells Lightning so.
+        # The training loss is left off the progress bar, since the host would have to wait for the device.
         self.log("val/mse", means.pop("val/mse"), sync_dist=True, prog_bar=True)
         self.log_dict(means | leads, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
-        """Start counting anew."""
-        self.metrics.reset()
+        """Reset the metrics."""
+        self._reset_metrics()
 
     def test_step(self, batch: WindowBatch, batch_idx: int) -> dict[str, Tensor]:
         """Score the forecasts of one batch.
 
         Returns:
-            Each metric per window and lead (B T), and the `trajectory` and `start` of each window.
+            Each metric per window and lead time (B T), and the `trajectory` and `start` of each window.
         """
         forecast = self._forecast(batch)
-        self.metrics.update(forecast, batch.future)
-        values = {name: metric.score(forecast, batch.future) for name, metric in self.lead_metrics.items()}
-        return values | {"trajectory": batch.trajectory, "start": batch.start}
+        for metric in self.metrics_for(batch.future):
+            metric.update(forecast, batch.future)
+        return self.score(forecast, batch.future) | {"trajectory": batch.trajectory, "start": batch.start}
+
+    def score(
+        self, forecast: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
+    ) -> dict[str, Float[Tensor, "B T"]]:
+        """Every metric that is defined for frames of this size, per window and lead, by name."""
+        return {metric.metric.name: metric.score(forecast, target) for metric in self.metrics_for(target)}
 
     def on_test_epoch_end(self) -> None:
         """Log `test/<metric>/<lead>` and `test/<metric>/mean`."""
@@ -238,27 +244,45 @@ class Forecaster(LightningModule, ABC):
         for name, curve in curves.items():
             values[f"test/{name}/mean"] = curve.mean()
             values |= {f"test/{name}/{lead}": curve[lead - 1] for lead in TEST_LEADS if lead <= self.horizon}
-        roots = {k.replace("/mse/", "/rmse/"): v.sqrt() for k, v in values.items() if "/mse/" in k}
-        self.log_dict(values | roots, sync_dist=True)
+        for one in self.derived:
+            of_source = {name: value for name, value in values.items() if name.startswith(f"test/{one.source}/")}
+            for name, value in of_source.items():
+                values[name.replace(f"/{one.source}/", f"/{one.name}/")] = of_mean(one, value)
+        self.log_dict(values, sync_dist=True)
 
     def predict_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, "B {self.horizon} C H W"]:
-        """The forecast itself."""
-        self._refuse_other_windows(batch)
+        """The forecast of one batch."""
+        self._check_windows(batch)
         return self(batch.past, self.horizon)
 
     def _forecast(self, batch: WindowBatch) -> Float[Tensor, "B {self.horizon} C H W"]:
-        self._refuse_other_windows(batch)
+        self._check_windows(batch)
         if batch.future.shape[1] != self.horizon:
             raise ValueError(
-                f"{type(self).__name__} is to be scored over horizon = {self.horizon} frames, but the batch "
+                f"{type(self).__name__} is scored over horizon = {self.horizon} frames, but the batch "
                 f"holds {batch.future.shape[1]} future frames; give data and model the same horizon."
             )
         return self(batch.past, self.horizon)
 
     def _curves(self) -> dict[str, Float[Tensor, " horizon"]]:
-        return {name: curve.float() for name, curve in self.metrics.compute().items()}
+        scored = self.lead_metrics if self._scored is None else self._scored[1]
+        return {one.metric.name: one.compute().float() for one in scored}
 
-    def _refuse_other_windows(self, batch: WindowBatch) -> None:
+    def _reset_metrics(self) -> None:
+        for metric in self.lead_metrics:
+            metric.reset()
+
+    def metrics_for(self, frames: Float[Tensor, "B T C H W"]) -> Sequence[LeadMetric]:
+        """The metrics that are defined for frames of this size; the first time, say which are left out, and why."""
+        shape = tuple(frames.shape[2:])
+        if self._scored is None or self._scored[0] != shape:
+            chosen, reasons = applicable([one.metric for one in self.lead_metrics], shape)
+            self._scored = shape, [one for one in self.lead_metrics if one.metric in chosen]
+            for reason in reasons:
+                rank_zero_info(reason)
+        return self._scored[1]
+
+    def _check_windows(self, batch: WindowBatch) -> None:
         n_past, channels = batch.past.shape[1:3]
         if (n_past, channels) != (self.n_past, self.channels):
             raise ValueError(
@@ -270,29 +294,28 @@ class Forecaster(LightningModule, ABC):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what it takes to rebuild the model; refuse to save weights spoilt by the last loss."""
-        self._refuse_nonfinite_loss()
+        """Add what it takes to rebuild the model."""
         checkpoint["microevo_model"] = type(self).__name__
         seed = os.environ.get("PL_GLOBAL_SEED")  # where Lightning's seed_everything leaves it
         checkpoint["microevo_seed"] = int(seed) if seed else None
-        # The last two are those that Lightning's CLI stores, so that `LightningModule.load_from_checkpoint`
-        # rebuilds any model, however it was made.
+        # Lightning's CLI stores these two, from which `LightningModule.load_from_checkpoint` rebuilds the model;
+        # here they are added for a model that was made in another way.
         settings = {name: plain(value) for name, value in checkpoint["hyper_parameters"].items()}
         settings.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
         settings.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
         checkpoint["hyper_parameters"] = settings
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model; let the schedule take the length of the present run."""
-        refuse_other_model(self, checkpoint)
+        """Check that the checkpoint is of this model, and let the schedule take the length of the present run."""
+        check_same_model(self, checkpoint)
         self.trained_seed = checkpoint.get("microevo_seed")
         if self.attached and self.trainer.training:
-            self._refuse_other_optimiser(checkpoint["hyper_parameters"])
+            self._check_optimiser(checkpoint["hyper_parameters"])
         for state in checkpoint.get("lr_schedulers", []):
             state.pop("total_steps", None)
             state.pop("_schedule_phases", None)
 
-    def _refuse_other_optimiser(self, stored: Mapping[str, Any]) -> None:
+    def _check_optimiser(self, stored: Mapping[str, Any]) -> None:
         for name in ("lr", "weight_decay", "schedule"):
             if name in stored and stored[name] != getattr(self, name):
                 raise ValueError(

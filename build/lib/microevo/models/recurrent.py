@@ -1,4 +1,4 @@
-"""RecurrentForecaster: how networks that take one frame at a time are trained and run on."""
+"""RecurrentForecaster: training and forecasting with a network that takes one frame at a time."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -12,15 +12,15 @@ from microevo.models.forecaster import Forecaster
 
 
 class RecurrentNet(nn.Module, ABC):
-    """A network that sees one frame and predicts the next."""
+    """A network that takes one frame and predicts the next."""
 
     @abstractmethod
     def forward(self, frame: Float[Tensor, "B C h w"], state: Any) -> tuple[Float[Tensor, "B C h w"], Any]:
         """Predict the frame after `frame`.
 
         Args:
-            frame: The present frame.
-            state: What this method returned at the frame before, `None` at the first frame.
+            frame: The current frame.
+            state: The state that was returned for the frame before; None at the first frame.
 
         Returns:
             The prediction, and the state to pass on with the next frame.
@@ -28,23 +28,26 @@ class RecurrentNet(nn.Module, ABC):
 
 
 class RecurrentForecaster(Forecaster):
-    """Runs a `RecurrentNet` over the past frames and on, each prediction being the next input.
+    """Runs a `RecurrentNet` over the past frames, and then continues with each prediction as the next input.
 
-    Frames are cut into patches of `patch_size * patch_size` pixels, which become channels of a smaller image.
-    Height and width must be divisible by `patch_size`; the number of past frames and the horizon are free.
+    Frames are cut into patches of `patch_size * patch_size` pixels, which become the channels of a smaller image.
+    Height and width must be divisible by `patch_size`. The number of past frames and the horizon are arbitrary.
 
-    Training uses scheduled sampling (Bengio et al., arXiv 1506.03099): after the past frames the network is
-    shown either the true frame or its own last prediction, drawn for each sample and step. The probability of
-    the true frame falls linearly from 1 to 0. The published schedule takes 50,000 optimiser steps, so a
-    shorter run would be trained almost wholly on true frames and tested wholly on predictions; here it takes
-    a part of the run by default.
+    Training uses scheduled sampling (Bengio et al., arXiv 1506.03099): after the past frames, the input of each
+    sample and step is chosen at random to be either the true frame or the network's own last prediction. The
+    probability of the true frame decreases linearly from 1 to 0. The published schedule takes 50,000 optimiser
+    steps. A shorter run would be trained almost entirely on true frames and tested entirely on predictions, so the
+    schedule here takes a fraction of the run by default.
 
     Args:
         patch_size: Side of a patch [pixels].
-        sampling_until: Part of the run after which no true frames are shown; 0 shows none at all.
-        sampling_steps: The same as a number of optimiser steps, in place of `sampling_until`; 50000 is the
-            published schedule.
+        sampling_until: Fraction of the run after which no true frames are used; 0 uses none at all.
+        sampling_steps: The same as a number of optimiser steps, instead of `sampling_until`. The published
+            schedule has 50000.
         kwargs: Settings of every forecaster, see `Forecaster`.
+
+    Raises:
+        ValueError: `patch_size` is below 1, `sampling_until` is not a fraction, or `sampling_steps` is negative.
     """
 
     any_past: ClassVar[bool] = True
@@ -63,7 +66,7 @@ class RecurrentForecaster(Forecaster):
         if patch_size < 1:
             raise ValueError(f"patch_size must be at least 1 pixel, got {patch_size}.")
         if not 0 <= sampling_until <= 1:
-            raise ValueError(f"sampling_until is a part of the run between 0 and 1, got {sampling_until}.")
+            raise ValueError(f"sampling_until is a fraction of the run between 0 and 1, got {sampling_until}.")
         if sampling_steps is not None and sampling_steps < 0:
             raise ValueError(f"sampling_steps must not be negative, got {sampling_steps}.")
         self.save_hyperparameters(logger=False)
@@ -72,24 +75,24 @@ class RecurrentForecaster(Forecaster):
 
     @property
     def patch_channels(self) -> int:
-        """Channels of a patched frame."""
+        """Number of channels of a frame that is cut into patches."""
         return self.patch_size**2 * self.channels
 
     def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
-        """Forecast the `horizon` frames that follow `past`, of which there may be any number."""
+        """Forecast the `horizon` frames that follow `past`, which holds any number of frames."""
         return self.unroll(past, horizon)[:, -horizon:]
 
     def loss(
         self, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B n_future C H W"]
     ) -> Float[Tensor, ""]:
-        """`objective` of the predictions of all frames but the first, those of past frames included."""
+        """`objective` of the predictions of all frames but the first, including the past ones."""
         samples, steps = len(future), future.shape[1] - 1
-        shown = torch.rand(samples, steps, device=future.device) < self.sampling_probability()
-        prediction = self.unroll(past, future.shape[1], future, shown)
+        is_true = torch.rand(samples, steps, device=future.device) < self.sampling_probability()
+        prediction = self.unroll(past, future.shape[1], future, is_true)
         return self.objective(prediction, torch.cat([past[:, 1:], future], dim=1))
 
     def sampling_probability(self) -> float:
-        """Probability that training shows the true frame rather than the prediction; 1 without a trainer."""
+        """Probability of the true frame as input, rather than the prediction; 1 without a trainer."""
         if not self.attached:
             return 1.0
         steps: float
@@ -104,18 +107,19 @@ class RecurrentForecaster(Forecaster):
         past: Float[Tensor, "B n_past C H W"],
         horizon: int,
         future: Float[Tensor, "B n_future C H W"] | None = None,
-        shown: Bool[Tensor, "B n_shown"] | None = None,
+        is_true: Bool[Tensor, "B n_chosen"] | None = None,
     ) -> Float[Tensor, "B n_predicted C H W"]:
         """Predict every frame but the first: `n_past - 1` past ones, then `horizon` future ones.
 
         Args:
-            past: Past frames, always shown.
-            horizon: Frames to predict after the past.
-            future: True frames after the past; without them only predictions are shown.
-            shown: Where to show the true frame of `future`, whose last one is never shown.
+            past: Past frames, which are always the inputs of their steps.
+            horizon: Number of frames to predict after the past.
+            future: True frames after the past. Without them all further inputs are predictions.
+            is_true: Whether the input of a step after the past is the true frame of `future` rather than the
+                prediction. The last frame of `future` is never an input.
 
         Raises:
-            ValueError: If the image cannot be cut into patches.
+            ValueError: The image cannot be cut into patches.
         """
         n_past, height, width = past.shape[1], past.shape[3], past.shape[4]
         if height % self.patch_size or width % self.patch_size:
@@ -123,25 +127,25 @@ class RecurrentForecaster(Forecaster):
                 f"{type(self).__name__} needs a height and width divisible by patch_size = "
                 f"{self.patch_size}, got {height} x {width}; change patch_size or crop the frames."
             )
-        seen = to_patches(past, self.patch_size)
-        truth = None if future is None else to_patches(future, self.patch_size)
+        past_patches = to_patches(past, self.patch_size)
+        future_patches = None if future is None else to_patches(future, self.patch_size)
         state: Any = None
         predictions: list[Tensor] = []
         for step in range(n_past + horizon - 1):
             if step < n_past:
-                frame = seen[:, step]
+                frame = past_patches[:, step]
             else:
                 frame = predictions[-1]
-                if truth is not None and shown is not None:
-                    choice = rearrange(shown[:, step - n_past], "B -> B 1 1 1")
-                    frame = torch.where(choice, truth[:, step - n_past], frame)
+                if future_patches is not None and is_true is not None:
+                    choice = rearrange(is_true[:, step - n_past], "B -> B 1 1 1")
+                    frame = torch.where(choice, future_patches[:, step - n_past], frame)
             prediction, state = self.net(frame, state)
             predictions.append(prediction)
         return from_patches(torch.stack(predictions, dim=1), self.patch_size)
 
 
 def to_patches(frames: Float[Tensor, "B T C H W"], size: int) -> Float[Tensor, "B T c h w"]:
-    """Cut frames into patches of `size * size` pixels: row, column and field in a patch give the channel."""
+    """Cut frames into patches of `size * size` pixels; row, column and field within a patch become the channel."""
     return rearrange(frames, "B T C (h row) (w col) -> B T (row col C) h w", row=size, col=size)
 
 

@@ -4,18 +4,28 @@ from microevo.processes.dendrite import DendriticSolidification
 from microevo.processes.grain_growth import GrainGrowth
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
+from microevo.processes.integrators.base import StepError, Stepper
+from microevo.processes.integrators.bdf2 import SpectralBDF2
+from microevo.processes.parameters import Parameters
 from microevo.processes.plane_wave import PlaneWave
-from microevo.processes.process import Field, Process, rebuild, rollout, simulate, trajectory_generator
+from microevo.processes.process import (
+    Field,
+    Process,
+    present_settings,
+    rebuild,
+    rollout,
+    simulate,
+    trajectory_generator,
+)
 from microevo.processes.regular_solution import RegularSolution
-from microevo.processes.spectral import SpectralBDF2
 from microevo.processes.spinodal import SpinodalDecomposition
-from microevo.processes.stepper import StepError, Stepper
 
 __all__ = [
     "DendriticSolidification",
     "Field",
     "GrainGrowth",
     "Grid",
+    "Parameters",
     "PlaneWave",
     "Process",
     "RegularSolution",
@@ -23,6 +33,7 @@ __all__ = [
     "SpinodalDecomposition",
     "StepError",
     "Stepper",
+    "present_settings",
     "rebuild",
     "rollout",
     "simulate",

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
+from microevo.processes.integrators.base import StepError, Stepper
+from microevo.processes.integrators.transforms import modes_of
+from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
-from microevo.processes.stepper import StepError, Stepper
-from microevo.processes.transform import modes_of
 
 SAFETY = 0.5  # of the stability limits; nearer to them nothing looks broken, but a fifth of the solid is missing
 CELLS_PER_INTERFACE = 2.0  # of the 10-90 % width; the published parameters have 2.07
@@ -91,15 +92,14 @@ class DendriticSolidification(Process):
         if self.mode not in (4, 6):
             raise ValueError(f"mode must be 4 or 6, but it is {self.mode}")
         for name in ("eps_bar", "tau", "latent_heat", "undercooling", "alpha", "gamma", "seed_radius", "dt"):
-            if not (torch.as_tensor(getattr(self, name)) > 0).all():
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
-        delta = torch.as_tensor(self.delta)
-        if not ((delta >= 0) & (delta < 1)).all():
+        if not 0 <= self.delta < 1:
             raise ValueError(f"delta must be at least 0 and below 1, but it is {self.delta}")
         if self.alpha >= 1:
             raise ValueError(f"alpha must be below 1, but it is {self.alpha}")
         half = self.grid.spacing * min(self.grid.shape) / 2
-        if not (torch.as_tensor(self.seed_radius) < half).all():
+        if not self.seed_radius < half:
             raise ValueError(
                 f"the seed must fit in the grid, but seed_radius is {self.seed_radius} and half a side {half:g}"
             )
@@ -109,19 +109,18 @@ class DendriticSolidification(Process):
                 f"the interface is {cells:.2f} cells wide (10-90 %), but needs {CELLS_PER_INTERFACE:.0f}; raise eps_bar or "
                 "lower the grid's spacing"
             )
-        self._refuse_long_steps()
+        self._check_long_steps()
 
     def _longest_step(self) -> tuple[str, float]:
         """The explicit equation that limits the step, and the longest one with which it is accurate [t0]."""
         quarter = self.grid.spacing**2 / 4
-        delta = float(torch.as_tensor(self.delta).max())
-        limits = {"phase-field": self.tau * quarter / (self.eps_bar * (1 + delta)) ** 2}
+        limits = {"phase-field": self.tau * quarter / (self.eps_bar * (1 + self.delta)) ** 2}
         if self.heat == "explicit":
             limits["heat"] = quarter
         equation, limit = min(limits.items(), key=lambda item: item[1])
         return equation, SAFETY * limit
 
-    def _refuse_long_steps(self) -> None:
+    def _check_long_steps(self) -> None:
         equation, longest = self._longest_step()
         if self.dt > longest:
             remedy = "lower dt or set heat to implicit" if equation == "heat" else "lower dt or raise tau"
@@ -135,16 +134,18 @@ class DendriticSolidification(Process):
         """10-90 % width of a flat interface at rest, without anisotropy [l0]."""
         return 4 * math.sqrt(2) * math.atanh(0.8) * self.eps_bar
 
-    def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n 2 *cells"]:
+    def initial(
+        self, generators: Sequence[torch.Generator], p: Parameters | None = None
+    ) -> Float[Tensor, "n 2 *cells"]:
         """A round solid seed in a melt at temperature 0."""
         y, x = (self.grid.spacing * (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) for n in self.grid.shape)
         state = torch.zeros(len(generators), 2, *self.grid.shape, dtype=torch.float64)
-        state[:, :1] = ((y[:, None] ** 2 + x**2) < self.seed_radius**2).double()
+        state[:, :1] = ((y[:, None] ** 2 + x**2) < (p or self.vary({})).seed_radius ** 2).double()
         return state
 
-    def stepper(self) -> "DendriteStepper":
+    def stepper(self, p: Parameters | None = None) -> "DendriteStepper":
         """Explicit Euler in phi, explicit or implicit in T."""
-        return DendriteStepper(self)
+        return DendriteStepper(self, p or self.vary({}))
 
     def fast(self) -> "DendriticSolidification":
         """Implicit heat, and steps as long as the default explicit ones or twice that."""
@@ -214,20 +215,17 @@ class DendriteStepper(Stepper):
 
     Args:
         law: The equations.
+        p: The parameters of each trajectory.
     """
 
-    def __init__(self, law: DendriticSolidification) -> None:
-        self.law = law
+    def __init__(self, law: DendriticSolidification, p: Parameters) -> None:
+        self.law, self.p = law, p
         self.walls = law.grid.boundary == "no-flux"
 
-    # ---------------------------------------------------------------- public
-
-    def start(self, u0: Float[Tensor, "n 2 y x"], time: float = 0.0) -> None:
-        """Begin with `u0`, phase and temperature at `time`."""
+    def _start(self, u0: Float[Tensor, "n 2 y x"]) -> None:
         count, _, height, width = u0.shape
         together = 1 if u0.device.type == "cpu" else count
         shape = (together, height, width)
-        self.time = time
         self.lanes = [self._lane(u0, first, shape) for first in range(0, count, together)]
         self.eps2 = Rimmed(shape, u0, walls=self.walls)
         self.cross_x, self.cross_y = (Rimmed(shape, u0, walls=self.walls, odd=True) for _ in range(2))
@@ -240,11 +238,8 @@ class DendriteStepper(Stepper):
         rows, columns = self.modes.second_differences()
         self.stencil = (rows + columns).to(u0.device)
 
-    def advance(self, time: float) -> None:
-        """Integrate to exactly `time`."""
-        if time < self.time:
-            raise ValueError(f"a stepper runs forward only, from {self.time} not to {time}")
-        left = time - self.time
+    def _advance(self, time: float) -> None:
+        left = time - self.t
         steps = math.ceil(left / self.law.dt - 1e-9)
         if not steps:
             return
@@ -256,13 +251,7 @@ class DendriteStepper(Stepper):
                 self._step_phase(lane, dt)
                 self._step_heat(lane, dt)
                 if step % CHECK_EVERY == 0 or step == steps:
-                    self._check(lane, self.time + step * dt, dt)
-        self.time = time
-
-    @property
-    def t(self) -> float:
-        """The present time [t0]."""
-        return self.time
+                    self._check(lane, self.t + step * dt, dt)
 
     @property
     def u(self) -> Float[Tensor, "n 2 y x"]:
@@ -274,19 +263,18 @@ class DendriteStepper(Stepper):
     def _lane(self, u0: Tensor, first: int, shape: tuple[int, int, int]) -> Lane:
         law, own = self.law, slice(first, first + shape[0])
 
-        def column(value: float | Tensor) -> Tensor:
-            each = torch.as_tensor(value, dtype=torch.float64).flatten()
-            return each.expand(len(u0))[own].reshape(-1, 1, 1)
+        def column(name: str) -> Tensor:
+            return self.p.flat(name).expand(len(u0))[own].reshape(-1, 1, 1)
 
-        angle = law.mode * torch.deg2rad(column(law.theta0))
-        strength = {4: 1, 6: 4}[law.mode] * column(law.delta)
+        angle = law.mode * torch.deg2rad(column("theta0"))
+        strength = {4: 1, 6: 4}[law.mode] * column("delta")
         phi, heat = (Rimmed(shape, u0, walls=self.walls) for _ in range(2))
         for field, values in ((phi, u0[own, 0]), (heat, u0[own, 1])):
             field.cells.copy_(values)
             field.fill_rim()
         numbers = (
-            column(law.latent_heat),
-            law.gamma * column(law.undercooling),
+            column("latent_heat"),
+            law.gamma * column("undercooling"),
             strength * torch.cos(angle),
             strength * torch.sin(angle),
         )

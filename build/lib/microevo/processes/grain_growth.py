@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
+from microevo.processes.initial import random_voronoi
+from microevo.processes.integrators.base import Stepper
+from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
-from microevo.processes.stepper import Stepper
-from microevo.processes.voronoi import random_voronoi
 
 CELLS_PER_BOUNDARY = 3.0  # of the 10-90 % width; below, the grid pins the boundaries
 # 10-90 % width of a flat boundary [sqrt(k)] against gamma; 2 sqrt(2) artanh(0.8) at 1.5, else of converged profiles.
@@ -83,13 +84,13 @@ class GrainGrowth(Process):
                 f"GrainGrowth is solved in two dimensions, but the shape of the grid is {self.grid.shape}; give it two sides"
             )
         for name in ("mobility", "k", "contrast"):
-            if not (torch.as_tensor(getattr(self, name)) > 0).all():
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
         if not GAMMAS[0] <= self.gamma <= GAMMAS[-1]:
             raise ValueError(f"gamma must be between {GAMMAS[0]} and {GAMMAS[-1]}, but it is {self.gamma}")
         if not 0 <= self.floor < 1:
             raise ValueError(f"floor must be at least 0 and below 1, but it is {self.floor}")
-        if not (torch.as_tensor(self.grains) >= 1.5).all():
+        if not self.grains >= 1.5:
             raise ValueError(f"grain growth needs at least 2 grains, but grains is {self.grains}")
         if self.order_parameters is not None and self.order_parameters < 2:
             raise ValueError(
@@ -141,10 +142,10 @@ class GrainGrowth(Process):
 
     # ------------------------------------------------------------- simulation
 
-    def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n 2 H W"]:
+    def initial(self, generators: Sequence[torch.Generator], p: Parameters | None = None) -> Float[Tensor, "n 2 H W"]:
         """A Voronoi diagram for each trajectory: `sum eta^2` (1 everywhere), and grain numbers."""
         rows, columns = self.grid.shape
-        counts = torch.as_tensor(self.grains).flatten().expand(len(generators))
+        counts = (p or self.vary({})).flat("grains").expand(len(generators))
         wrap = not (self.walls or self.cut)
         numbers = torch.stack(
             [
@@ -154,15 +155,14 @@ class GrainGrowth(Process):
         ).to(torch.float64)
         return torch.stack([torch.ones_like(numbers), numbers], dim=1)
 
-    def stepper(self) -> Stepper:
+    def stepper(self, p: Parameters | None = None) -> Stepper:
         """Explicit Euler steps, which the boundaries of about 3 cells make no slower than implicit ones."""
         from microevo.processes.grain_stepper import GrainStepper  # numba takes its time to import
 
-        mobility = torch.as_tensor(self.mobility, dtype=torch.float64).flatten()
         return GrainStepper(
             gamma=self.gamma,
             k=self.k,
-            rates=mobility / (self.k * self.grid.spacing**2),
+            rates=(p or self.vary({})).flat("mobility") / (self.k * self.grid.spacing**2),
             limit=self.time_step or 0.9 * self.largest_step,
             fields=self.order_parameters,
             dtype=self.dtype,

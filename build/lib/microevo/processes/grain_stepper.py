@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from microevo.processes import grain_kernel
+from microevo.processes.integrators.base import StepError, Stepper
+from microevo.processes.kernels import grain_growth as kernel
 from microevo.processes.shared_order import SharedOrder
-from microevo.processes.stepper import StepError, Stepper
 
 CHECK_EVERY = 6.0  # between two looks at the distances of grains [1/(L m)]; a boundary moves less than l meanwhile
 
@@ -53,17 +53,14 @@ class GrainStepper(Stepper):
         self.gamma, self.k, self.rates = gamma, k, rates
         self.limit, self.fields, self.dtype, self.walls = limit, fields, dtype, walls
         self.lanes: list[Lane] = []
-        self.time = 0.0
 
-    # ---------------------------------------------------------------- public
-
-    def start(self, u0: Float[Tensor, "n 2 H W"], time: float = 0.0) -> None:
-        """Begin at `time` with order parameters 1 inside the grains whose numbers `u0` holds, and 0 outside."""
-        self.time, self.device = time, u0.device
+    def _start(self, u0: Float[Tensor, "n 2 H W"]) -> None:
+        """Begin with order parameters 1 inside the grains whose numbers `u0` holds, and 0 outside."""
+        self.device = u0.device
         numbers = u0[:, 1].cpu().double()
         for lane, ids in enumerate(numbers):
-            if not bool((ids.isfinite() & (ids >= 0) & (ids == ids.round())).all()):
-                raise StepError(lane, f"at time {time:g} a grain number is not finite, or not one of 0, 1, 2, ...")
+            if not bool(((ids >= 0) & (ids == ids.round())).all()):
+                raise StepError(lane, f"at time {self.t:g} a grain number is not one of 0, 1, 2, ...")
         dtype = np.dtype(str(self.dtype).removeprefix("torch."))
         length = math.sqrt(8 * self.k)
         self.lanes = [
@@ -71,12 +68,9 @@ class GrainStepper(Stepper):
             for ids, rate in zip(numbers, self.rates.expand(len(numbers)), strict=True)
         ]
 
-    def advance(self, time: float) -> None:
-        """Integrate to exactly `time`."""
-        if time < self.time:
-            raise ValueError(f"a stepper runs forward only, from {self.time} not to {time}")
+    def _advance(self, time: float) -> None:
         for number, lane in enumerate(self.lanes):
-            left = (time - self.time) * lane.rate
+            left = (time - self.t) * lane.rate
             steps = math.ceil(left / self.limit - 1e-9)
             done = 0
             while done < steps:
@@ -85,7 +79,7 @@ class GrainStepper(Stepper):
                 count = min(until_check, steps - done)
                 self._euler(lane.order, dt, count)
                 done += count
-                now = self.time + (time - self.time) * done / steps
+                now = self.t + (time - self.t) * done / steps
                 if not lane.order.track():
                     raise StepError(
                         number, f"at time {now:.6g} an order parameter is not finite (step {dt / lane.rate:.3g})"
@@ -94,12 +88,6 @@ class GrainStepper(Stepper):
                 if count == until_check:
                     lane.since_check = 0.0
                     self._keep_apart(number, lane.order, now)
-        self.time = time
-
-    @property
-    def t(self) -> float:
-        """The present time [t0]."""
-        return self.time
 
     @property
     def u(self) -> Float[Tensor, "n 2 H W"]:
@@ -120,11 +108,11 @@ class GrainStepper(Stepper):
             kind(dt * (2 * self.gamma - 1)),
             kind(2 * self.gamma * dt),
             kind(self.k * dt),
-            kind(grain_kernel.SMALLEST),
+            kind(kernel.SMALLEST),
         )
         if self.device.type == "cpu":
             spare = np.empty_like(order.eta)
-            euler = grain_kernel.euler_kernel(order.eta.shape[2], self.walls)
+            euler = kernel.euler_kernel(order.eta.shape[2], self.walls)
             euler(order.eta, spare, *coefficients, steps)
             order.eta = spare if steps % 2 else order.eta
         else:
@@ -132,7 +120,7 @@ class GrainStepper(Stepper):
             order.eta = euler_torch(eta, steps, *map(float, coefficients), walls=self.walls).cpu().numpy()
 
     def _keep_apart(self, number: int, order: SharedOrder, time: float) -> None:
-        nearest = order.recolour()
+        nearest = order.reassign()
         if nearest < order.length:
             raise StepError(
                 number,
@@ -152,7 +140,7 @@ def euler_torch(
     *,
     walls: bool = False,
 ) -> Float[Tensor, "H W Q"]:
-    """What `grain_kernel.euler_kernel` computes, as tensor operations for any device."""
+    """What `kernel.euler_kernel` computes, as tensor operations for any device."""
     for _ in range(steps):
         factor = c0 - c2 * eta.square().sum(dim=2, keepdim=True)
         north, south = _neighbours(eta, 0, walls)

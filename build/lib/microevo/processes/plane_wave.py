@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
+from microevo.processes.integrators.base import Stepper
+from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
-from microevo.processes.stepper import Stepper
 
 FRAMES_PER_PERIOD = 5.0  # with fewer the wave seems to stand, or to travel backwards
 
@@ -62,22 +63,20 @@ class PlaneWave(Process):
                 f"the opposite sides of a plane wave do not match, but boundary is {self.grid.boundary}; set it to no-flux"
             )
         shortest = 2 * self.grid.image_spacing
-        if not (torch.as_tensor(self.wavelength) > shortest).all():
+        if not self.wavelength > shortest:
             raise ValueError(f"wavelength must be above two pixels, {shortest:g}, but it is {self.wavelength}")
-        amplitude, alpha = torch.as_tensor(self.amplitude), torch.as_tensor(self.alpha)
-        if not ((amplitude > 0) & (amplitude <= 0.5)).all():
+        if not 0 < self.amplitude <= 0.5:
             raise ValueError(f"amplitude must be above 0 and at most 0.5, but it is {self.amplitude}")
         for name in ("direction", "phase"):
-            if not torch.isfinite(torch.as_tensor(getattr(self, name))).all():
+            if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be a finite angle, but it is {getattr(self, name)}")
-        if not (alpha >= 0).all():
+        if not self.alpha >= 0:
             raise ValueError(f"alpha must not be negative, but it is {self.alpha}")
-        omega_squared = torch.as_tensor((self.speed * self.wavenumber) ** 2 - self.alpha**2)
-        if not ((torch.as_tensor(self.speed) > 0) & (omega_squared > 0)).all():
+        if not (self.speed > 0 and self.speed * self.wavenumber > self.alpha):
             raise ValueError(
                 f"a wave needs speed |k| > alpha >= 0, but speed is {self.speed}, |k| {self.wavenumber} and alpha {self.alpha}"
             )
-        frames = 2 * math.pi / float(omega_squared.max()) ** 0.5 / self.frame_interval
+        frames = 2 * math.pi / self.omega / self.frame_interval
         if frames < FRAMES_PER_PERIOD:
             raise ValueError(
                 f"a period of the wave has {frames:.2f} frames, but needs {FRAMES_PER_PERIOD:.0f}; raise wavelength, or lower "
@@ -85,43 +84,57 @@ class PlaneWave(Process):
             )
 
     @property
-    def wavenumber(self) -> float | Tensor:
+    def wavenumber(self) -> float:
         """|k| [rad / l0]."""
-        return 2 * math.pi / self.wavelength
+        return _wavenumber(self)
 
     @property
-    def omega(self) -> float | Tensor:
+    def omega(self) -> float:
         """Angular frequency [rad / t0]."""
-        return ((self.speed * self.wavenumber) ** 2 - self.alpha**2) ** 0.5
+        return _omega(self)
 
-    def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n 2 *cells"]:
+    def initial(
+        self, generators: Sequence[torch.Generator], p: Parameters | None = None
+    ) -> Float[Tensor, "n 2 *cells"]:
         """The wave at time 0."""
-        grid = self.grid
+        p, grid = p or self.vary({}), self.grid
         y, x = (grid.spacing * (torch.arange(n, dtype=torch.float64) - (grid.coarsen - 1) / 2) for n in grid.shape)
-        angle = torch.deg2rad(torch.as_tensor(self.direction, dtype=torch.float64))
+        angle = torch.deg2rad(p.flat("direction")).reshape(-1, 1, 1, 1)
         along = torch.cos(angle) * x + torch.sin(angle) * y[:, None]
-        phase = torch.remainder(self.wavenumber * along + self.phase, 2 * math.pi)
-        wave = torch.stack([0.5 + self.amplitude * torch.cos(phase), self.amplitude * torch.sin(phase)], dim=-3)
+        phase = torch.remainder(_wavenumber(p) * along + p.phase, 2 * math.pi)
+        wave = torch.stack([0.5 + p.amplitude * torch.cos(phase), p.amplitude * torch.sin(phase)], dim=-3)
         return wave.reshape(-1, 2, *grid.shape).expand(len(generators), -1, -1, -1)
 
-    def stepper(self) -> "TurningWave":
-        """No solver: the closed form at each asked time."""
-        omega, alpha = (
-            torch.as_tensor(value, dtype=torch.float64).reshape(-1, 1, 1) for value in (self.omega, self.alpha)
-        )
-        return TurningWave(omega, alpha)
+    def stepper(self, p: Parameters | None = None) -> "TurningWave":
+        """No solver: the closed form at each time."""
+        return TurningWave(*_turning(p or self.vary({})))
 
-    def state_from_frames(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n 2 *pixels"] | None:
+    def state_from_frames(
+        self, past: Float[Tensor, "n n_past C *pixels"], p: Parameters | None = None
+    ) -> Float[Tensor, "n 2 *pixels"] | None:
         """The wave and its quadrature, from the last two frames of the wave alone."""
         if past.shape[1] < 2 or self.grid.coarsen > 1:
             return None
-        omega, alpha = (
-            torch.as_tensor(value, dtype=torch.float64).reshape(-1, 1, 1) * self.frame_interval
-            for value in (self.omega, self.alpha)
-        )
+        omega, alpha = (rate * self.frame_interval for rate in _turning(p or self.vary({})))
         before, now = (past[:, i, 0].double() - 0.5 for i in (-2, -1))
         quadrature = (torch.exp(-alpha) * before - torch.cos(omega) * now) / torch.sin(omega)
         return torch.stack([now + 0.5, quadrature], dim=1)
+
+
+def _wavenumber(p: Any) -> Any:
+    """|k| of a wave or of the parameters of several [rad / l0]."""
+    return 2 * math.pi / p.wavelength
+
+
+def _omega(p: Any) -> Any:
+    """Angular frequency, likewise [rad / t0]."""
+    return ((p.speed * _wavenumber(p)) ** 2 - p.alpha**2) ** 0.5
+
+
+def _turning(p: Parameters) -> tuple[Float[Tensor, "#n 1 1"], Float[Tensor, "#n 1 1"]]:
+    """Angular frequency and rate of decay of each trajectory, float64 [1/t0]."""
+    omega = torch.as_tensor(_omega(p), dtype=torch.float64)
+    return omega.reshape(-1, 1, 1), p.flat("alpha").reshape(-1, 1, 1)
 
 
 class TurningWave(Stepper):
@@ -135,24 +148,16 @@ class TurningWave(Stepper):
     def __init__(self, omega: Float[Tensor, "#n 1 1"], alpha: Float[Tensor, "#n 1 1"]) -> None:
         self.omega, self.alpha = omega, alpha
 
-    def start(self, u0: Float[Tensor, "n 2 y x"], time: float = 0.0) -> None:
-        """Begin with `u0`, the wave at `time`."""
-        self.first = u0.clone()
-        self.begin = self.time = time
+    def _start(self, u0: Float[Tensor, "n 2 y x"]) -> None:
+        self.first, self.begin = u0.clone(), self.t
 
-    def advance(self, time: float) -> None:
-        """Go to exactly `time`, which may also lie in the past."""
-        self.time = time
-
-    @property
-    def t(self) -> float:
-        """The present time [t0]."""
-        return self.time
+    def _advance(self, time: float) -> None:
+        """Nothing: `u` is evaluated at the present time."""
 
     @property
     def u(self) -> Float[Tensor, "n 2 y x"]:
         """The fields at the present time."""
-        passed = self.time - self.begin
+        passed = self.t - self.begin
         turn = torch.remainder(self.omega * passed, 2 * math.pi)  # in float64: float32 would lose the phase
         decay = torch.exp(-self.alpha * passed)
         cos, sin = ((decay * part).to(self.first) for part in (torch.cos(turn), torch.sin(turn)))

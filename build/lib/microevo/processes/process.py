@@ -1,10 +1,10 @@
 """What evolves: the interface of every process, and the simulation of a batch of trajectories."""
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
@@ -14,9 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
-from microevo.processes.stepper import StepError, Stepper
+from microevo.processes.integrators.base import StepError, Stepper
+from microevo.processes.parameters import Parameters
 
-OWN = "microevo.processes"  # whose modules a store may name
+OWN = "microevo.processes"  # whose modules a store may name; also the group of entry points of other packages
+# Values of settings in earlier stores, and what they are called now.
+RENAMED = {("microevo.processes.regular_solution.RegularSolution", "scheme", "cheap"): "fast"}
 
 
 @dataclass(frozen=True)
@@ -38,19 +41,24 @@ class Field:
 class Process(ABC):
     """A law of evolution with its parameters, grid and sampling in time.
 
-    A new process is a frozen dataclass with the equation in its docstring and the three methods below. Its
-    parameters are numbers, or after `with_parameters` one number per trajectory.
+    A new process is a frozen dataclass with the equation in its docstring. Its settings are numbers. Those that it names in
+    `parameters` may differ between the trajectories of a batch, and are handed to its methods beside it, as `p`.
 
     Args:
         grid: Where it is solved, and how the image is made of it.
         first_frame: Time of the first saved frame; the initial state is at time 0 [t0].
         frame_interval: Time between saved frames [t0].
         precision: Floating-point numbers of the solver; frames are saved as float32.
+
+    Attributes:
+        fields: What is saved.
+        parameters: The settings that may vary from trajectory to trajectory.
+        isotropic: Whether mirror images and quarter turns of a solution are solutions.
     """
 
     fields: ClassVar[tuple[Field, ...]]
-    parameters: ClassVar[tuple[str, ...]]
-    isotropic: ClassVar[bool]
+    parameters: ClassVar[tuple[str, ...]] = ()
+    isotropic: ClassVar[bool] = False
 
     grid: Grid = Grid()
     first_frame: float = 0.0
@@ -64,84 +72,101 @@ class Process(ABC):
                 f"{self.frame_interval}"
             )
 
-    @abstractmethod
-    def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n C *cells"]:
-        """The state at time 0, each trajectory drawn from its own generator."""
+    # ---------------------------------------------------------- the equation
 
     @abstractmethod
-    def stepper(self) -> Stepper:
+    def initial(self, generators: Sequence[torch.Generator], p: Parameters) -> Float[Tensor, "n C *cells"]:
+        """The state at time 0, each trajectory from a random number generator of its own."""
+
+    @abstractmethod
+    def stepper(self, p: Parameters) -> Stepper:
         """The integrator that suits this process."""
 
     def image(self, u: Float[Tensor, "n C *cells"]) -> Float[Tensor, "n C *pixels"]:
         """What is saved of a state."""
         return self.grid.block_mean(u).float()
 
+    # ---------------------------------------------------- other ways to solve it
+
     def fast(self) -> "Process":
-        """The same law by the cheapest scheme whose statistics can be trusted; by default as it is."""
+        """The same law by the fastest scheme whose statistics can be trusted; by default as it is."""
         return self
 
     def coarser(self) -> "Process | None":
-        """The same law solved about twice as roughly, to compare with forecasts that err more; by default there is none.
+        """The same law with about twice the error or half the steps; by default there is none.
 
-        Never for data: what is left may be far from the solution, and is only known to be stable.
+        It is compared with forecasts of a larger error, and never makes data: what is left may be far from the solution,
+        and is only known to be stable.
         """
         return None
 
-    def state_from_frames(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n C *cells"] | None:
-        """The state at the last of some frames, where they determine it; by default they do not.
+    def state_from_frames(self, past: Float[Tensor, "n n_past C *pixels"], p: Parameters) -> Tensor | None:
+        """The state (n, C, *cells) at the last of some frames, where they determine it; by default they do not.
 
         Args:
             past: The first of the saved fields.
+            p: The parameters of the trajectories.
         """
         return None
+
+    # ------------------------------------------------------------- parameters
 
     @property
     def dtype(self) -> torch.dtype:
         """The solver's floating-point type."""
         return {"float32": torch.float32, "float64": torch.float64}[self.precision]
 
-    def with_parameters(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> "Process":
-        """A copy in which the named parameters hold one value per trajectory.
+    def vary(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> Parameters:
+        """The parameters of a batch in which some have one value per trajectory, and the others those of this process.
 
         Raises:
-            ValueError: A name is none of `parameters`.
+            ValueError: A name is none of `parameters`, or the process refuses the values of a trajectory.
         """
-        strangers = sorted(set(values) - set(self.parameters))
-        if strangers:
+        unknown = sorted(set(values) - set(self.parameters))
+        if unknown:
             raise ValueError(
-                f"{type(self).__name__} can draw {', '.join(self.parameters)} per trajectory, not {', '.join(strangers)}"
+                f"{type(self).__name__} can vary {', '.join(self.parameters) or 'nothing'} per trajectory, not "
+                f"{', '.join(unknown)}"
             )
         sizes = {name: len(value) for name, value in values.items()}
         if len(set(sizes.values())) > 1:
-            raise ValueError(f"every drawn parameter needs one value per trajectory, but their numbers differ: {sizes}")
-        drawn = copy.copy(self)
-        for name, value in values.items():
-            column = torch.as_tensor(np.asarray(value), dtype=torch.float64).reshape(
-                -1, *(1,) * (1 + len(self.grid.shape))
+            raise ValueError(
+                f"every parameter that varies needs one value per trajectory, but their numbers differ: {sizes}"
             )
-            # Not through the constructor: its hints are those of the command line, one number.
-            object.__setattr__(drawn, name, column)
-        drawn.__post_init__()
-        return drawn
+        self._check_values(values)
+        shape = (-1, *(1,) * (1 + len(self.grid.shape)))
+        columns = {name: torch.as_tensor(np.asarray(value), dtype=torch.float64) for name, value in values.items()}
+        return Parameters(
+            {field.name: getattr(self, field.name) for field in fields(self)},
+            {name: column.reshape(shape) for name, column in columns.items()},
+        )
+
+    def _check_values(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> None:
+        """Refuse the values of trajectories that the constructor would refuse."""
+        for row in zip(*values.values(), strict=True):
+            settings: dict[str, Any] = {name: float(value) for name, value in zip(values, row, strict=True)}
+            replace(self, **settings)
 
 
 def rebuild(class_path: str, init_args: Mapping[str, Any]) -> Process:
     """The process of a store's recipe.
 
-    A store may come from anybody, and must not be able to name code to run: but for the modules of `microevo.processes`,
-    only processes that are imported already are looked at.
+    A store may come from anybody, and must not be able to name code to run. Looked at are therefore the modules of
+    `microevo.processes`, packages that were installed with an entry point of the group `microevo.processes`, and
+    processes that are imported already.
 
     Raises:
         ValueError: There is no such process, or its settings are not those of this version.
     """
-    _import_own(class_path)
+    _import_known(class_path)
     known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _descendants(Process)}  # type: ignore[type-abstract]
     if class_path not in known:
         raise ValueError(
-            f"there is no process {class_path} here: of the modules that stores name only those in {OWN} are imported; put "
-            "its file there, import it first, or leave the physics out with --physics none --known_physics false"
+            f"there is no process {class_path} here: a store may name those in {OWN}, and those of installed packages that "
+            f"register them as entry points of the group {OWN}; install its package, import it first, or leave the physics "
+            "out with --physics none --reference_solver false"
         )
-    settings = dict(init_args)
+    settings = present_settings(class_path, init_args)
     grid = dict(settings.pop("grid"))
     try:
         return known[class_path](**settings, grid=Grid(**(grid | {"shape": tuple(grid["shape"])})))
@@ -149,11 +174,22 @@ def rebuild(class_path: str, init_args: Mapping[str, Any]) -> Process:
         raise ValueError(f"the settings of {class_path} are not those of this version of microevo: {error}") from error
 
 
-def _import_own(class_path: str) -> None:
-    """Import the module of a class if it is one directly in this package."""
+def present_settings(class_path: str, init_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a process in a store, with the names that this version writes."""
+    return {
+        name: RENAMED.get((class_path, name, value), value) if isinstance(value, str) else value
+        for name, value in init_args.items()
+    }
+
+
+def _import_known(class_path: str) -> None:
+    """Import the module of a class if it is one directly in this package, or what its package has registered."""
     package, _, module = class_path.rpartition(".")[0].rpartition(".")
     if package == OWN and module.isidentifier() and find_spec(f"{OWN}.{module}"):
         import_module(f"{OWN}.{module}")
+    for entry in entry_points(group=OWN):
+        if entry.module.split(".")[0] == class_path.split(".")[0]:
+            entry.load()
 
 
 def _descendants(cls: type[Process]) -> Iterator[type[Process]]:
@@ -172,6 +208,7 @@ def rollout(
     process: Process,
     generators: Sequence[torch.Generator],
     frames: int,
+    parameters: Parameters | None = None,
     device: str | torch.device = "cpu",
     names: Sequence[int] | None = None,
 ) -> Iterator[Float[Tensor, "n C *pixels"]]:
@@ -181,25 +218,31 @@ def rollout(
         process: What evolves.
         generators: The random numbers of each trajectory.
         frames: Number of frames.
+        parameters: The parameters of each trajectory, from `process.vary`; those of the process unless given.
         device: Where to compute.
         names: Number of each trajectory, for messages.
 
     Raises:
         ValueError: A trajectory could not be integrated; the message names it, the time and the step.
     """
-    stepper = process.stepper()
+    p = process.vary({}) if parameters is None else parameters
+    stepper = process.stepper(p)
     try:
-        stepper.start(process.initial(generators).to(device=device, dtype=process.dtype))
+        stepper.start(process.initial(generators, p).to(device=device, dtype=process.dtype))
         for frame in range(frames):
             stepper.advance(process.first_frame + frame * process.frame_interval)
             yield process.image(stepper.u)
     except StepError as error:
-        name = error.lane if names is None else names[error.lane]
+        name = error.index if names is None else names[error.index]
         raise ValueError(f"{type(process).__name__}, trajectory {name}: {error}") from error
 
 
 def simulate(
-    process: Process, generators: Sequence[torch.Generator], frames: int, device: str | torch.device = "cpu"
+    process: Process,
+    generators: Sequence[torch.Generator],
+    frames: int,
+    parameters: Parameters | None = None,
+    device: str | torch.device = "cpu",
 ) -> Float[Tensor, "n T C *pixels"]:
     """Simulate a batch of trajectories, all frames at once; see `rollout`."""
-    return torch.stack(list(rollout(process, generators, frames, device)), dim=1)
+    return torch.stack(list(rollout(process, generators, frames, parameters, device)), dim=1)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
+from microevo.processes.parameters import Parameters
 
 GHOSTS = 3  # cells on every side: two for the Laplacian of 4th order, one for the flux
 DILUTE = 1e-5  # of the logarithm and the mobility, which see nothing more dilute
@@ -26,16 +27,12 @@ class RegularFlow:
 
     Args:
         grid: Where the fields live.
-        omega: Omega, one number or one for each trajectory [kT].
-        kappa: Gradient energy coefficient, likewise [kT px^2].
-        diffusivity: D, likewise [px^2/fr].
+        p: Parameters, of which are used `omega` [kT], `kappa` [kT px^2] and `diffusivity` [px^2/fr].
     """
 
-    def __init__(self, grid: Grid, omega: float | Tensor, kappa: float | Tensor, diffusivity: float | Tensor) -> None:
+    def __init__(self, grid: Grid, p: Parameters) -> None:
         self.grid = grid
-        self.omega, self.kappa, self.diffusivity = (
-            torch.as_tensor(value, dtype=torch.float64).reshape(-1, 1) for value in (omega, kappa, diffusivity)
-        )
+        self.omega, self.kappa, self.diffusivity = (p.flat(name)[:, None] for name in ("omega", "kappa", "diffusivity"))
         self.padded = tuple(cells + 2 * GHOSTS for cells in grid.shape)
         self.strides = tuple(math.prod(self.padded[axis + 1 :]) for axis in range(len(self.padded)))
         self.cells = (slice(None), None, *(slice(GHOSTS, -GHOSTS) for _ in self.padded))
@@ -76,17 +73,15 @@ class RegularFlow:
     # --------------------------------------------------------------- internals
 
     def _rate_compiled(self, c: Tensor, out: Tensor) -> None:
-        from microevo.processes import regular_kernel  # numba takes its time to import
+        from microevo.processes.kernels import regular_solution as kernel  # numba takes its time to import
 
         self._allocate(c)
         last = self.grid.shape[-1]
         rows = (len(c), -1, last)
-        regular_kernel.spread(
-            c.view(rows).numpy(), self.rows, self.columns, self.c.view(len(c), -1, last + 2 * GHOSTS).numpy()
-        )
+        kernel.spread(c.view(rows).numpy(), self.rows, self.columns, self.c.view(len(c), -1, last + 2 * GHOSTS).numpy())
         torch.logit(self.c, DILUTE, out=self.mu)
         c_and_mu = self.c.numpy(), self.mu.numpy()
-        regular_kernel.diverge(*c_and_mu, self.inside, self.strides, *self.factors, out.view(rows).numpy())
+        kernel.diverge(*c_and_mu, self.inside, self.strides, *self.factors, out.view(rows).numpy())
 
     def _fill(self, c: Tensor) -> None:
         """`c` with its ghosts, and `mu` less Omega where it has two neighbours on every side."""

@@ -1,9 +1,9 @@
 """Spinodal decomposition of a regular solution with degenerate mobility: the physics of the published samples."""
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,17 +13,18 @@ from torch import Tensor
 
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
-from microevo.processes.prescribed import PrescribedBDF
+from microevo.processes.integrators.fixed_step import FixedStepBDF
+from microevo.processes.integrators.transforms import modes_of
+from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
 from microevo.processes.regular_flow import DILUTE, RegularFlow
-from microevo.processes.transform import modes_of
 
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
 BOUNDS = (-0.01, 1.01)  # of c; a solution that leaves them is no longer one
 ACCURATE_LIMIT = 0.15  # longest step of the second-order scheme [kappa / diffusivity]
-LATE_STEP = {"accurate": 0.004, "cheap": 0.02}  # of each scheme, unless given [fr]
+LATE_STEP = {"accurate": 0.004, "fast": 0.02}  # of each scheme, unless given [fr]
 # Time until which a step holds, and that step in units of the late one.
-CHEAP = ((1.0, 1 / 40), (5.0, 1 / 8), (20.0, 1 / 2), (math.inf, 1.0))
+FAST = ((1.0, 1 / 40), (5.0, 1 / 8), (20.0, 1 / 2), (math.inf, 1.0))
 ACCURATE = (*((2.0 ** (i - 16), 2.0 ** (i - 12)) for i in range(10)), (0.3, 1 / 8), (2.0, 1 / 2), (math.inf, 1.0))
 
 
@@ -48,10 +49,10 @@ class RegularSolution(Process):
         omega: Interaction of unlike neighbours, Omega; above 2 the mixture unmixes [kT].
         kappa: Gradient energy coefficient [kT px^2].
         diffusivity: D, of one kind of atom among many of the other [px^2/fr].
-        scheme: `accurate`, of second order in time, or `cheap`, of first order with a fifth of the steps: for data whose
+        scheme: `accurate`, of second order in time, or `fast`, of first order with a fifth of the steps: for data whose
             statistics alone matter, since single droplets vanish at other times.
-        time_step: Longest step, taken from time 2 (accurate) or 20 (cheap) on, shorter ones in proportion before. Unless
-            given, it is 0.02 (cheap), or 0.004 but at most 0.15 kappa / diffusivity (accurate), of the values given here
+        time_step: Longest step, taken from time 2 (accurate) or 20 (fast) on, shorter ones in proportion before. Unless
+            given, it is 0.02 (fast), or 0.004 but at most 0.15 kappa / diffusivity (accurate), of the values given here
             also where trajectories draw others: all of a store take the same [fr].
     """
 
@@ -67,22 +68,21 @@ class RegularSolution(Process):
     omega: float = 4.83
     kappa: float = 2.585
     diffusivity: float = 94.0
-    scheme: Literal["accurate", "cheap"] = "accurate"
+    scheme: Literal["accurate", "fast"] = "accurate"
     time_step: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("noise", "kappa", "diffusivity"):
-            if not (torch.as_tensor(getattr(self, name)) > 0).all():
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
-        if not (torch.as_tensor(self.omega) > 2).all():
+        if not self.omega > 2:
             raise ValueError(f"omega must be above 2, where a mixture unmixes, but it is {self.omega}")
-        mean, noise = torch.as_tensor(self.composition), torch.as_tensor(self.noise)
-        if not ((mean - noise > 0) & (mean + noise < 1)).all():
+        if not self.noise < self.composition < 1 - self.noise:
             raise ValueError(
                 f"composition +- noise must lie between 0 and 1, but they are {self.composition} and {self.noise}"
             )
-        cells = float(torch.as_tensor(self.interface_width).min()) / self.grid.spacing
+        cells = self.interface_width / self.grid.spacing
         if cells < CELLS_PER_INTERFACE:
             raise ValueError(
                 f"the interface is {cells:.2f} cells wide (10-90 %), but needs {CELLS_PER_INTERFACE:.0f}; raise kappa, or "
@@ -90,7 +90,9 @@ class RegularSolution(Process):
             )
         if not self.longest_step > 0:
             raise ValueError(f"time_step must be positive, but it is {self.time_step}")
-        limit = self._accurate_limit
+        self._check_longest_step(self._accurate_limit)
+
+    def _check_longest_step(self, limit: float) -> None:
         if self.scheme == "accurate" and self.longest_step > limit * (1 + 1e-9):
             raise ValueError(
                 f"the accurate scheme needs steps of at most {ACCURATE_LIMIT} kappa / diffusivity = {limit:.4g}, but the "
@@ -109,94 +111,83 @@ class RegularSolution(Process):
 
     @property
     def _accurate_limit(self) -> float:
-        """Longest step of the second-order scheme, for all trajectories [fr]."""
-        return ACCURATE_LIMIT * float((self._flat(self.kappa) / self._flat(self.diffusivity)).min())
+        """Longest step of the second-order scheme [fr]."""
+        return ACCURATE_LIMIT * (self.kappa / self.diffusivity)
 
     @property
-    def wells(self) -> tuple[Float[Tensor, " #n"], Float[Tensor, " #n"]]:
-        """Compositions of the two phases, float64."""
-        omega = torch.as_tensor(self.omega, dtype=torch.float64).flatten()
-        gap = torch.ones_like(omega)
-        for _ in range(1000):  # mu = 0 as a fixed point of 1 - 2c
-            gap = torch.tanh(omega * gap / 2)
-        return (1 - gap) / 2, (1 + gap) / 2
+    def wells(self) -> tuple[float, float]:
+        """Compositions of the two phases."""
+        return _wells(self.omega)
 
     @property
-    def interface_width(self) -> Float[Tensor, " #n"]:
+    def interface_width(self) -> float:
         """10-90 % width of a flat interface [px]."""
-        inverse = (2 * self._barrier(0.1, 0.9)).rsqrt()
         low, high = self.wells
-        return self._flat(self.kappa).sqrt() * 0.8 * (high - low) * inverse.mean(1)
+        return math.sqrt(self.kappa) * 0.8 * (high - low) * _mean_of_barrier(self.omega, 0.1, 0.9, -0.5) / math.sqrt(2)
 
     @property
-    def interface_energy(self) -> Float[Tensor, " #n"]:
+    def interface_energy(self) -> float:
         """Energy of a flat interface per length [kT px]."""
         low, high = self.wells
-        return (2 * self._flat(self.kappa)).sqrt() * (high - low) * self._barrier(0.0, 1.0).sqrt().mean(1)
+        return math.sqrt(2 * self.kappa) * (high - low) * _mean_of_barrier(self.omega, 0.0, 1.0, 0.5)
 
-    def growth_rate(self, k_squared: float | Tensor) -> float | Tensor:
+    def growth_rate(self, k_squared: float | Tensor, p: Parameters | None = None) -> float | Tensor:
         """Rate at which a small wave of wave number `k` grows on the mean composition [1/fr]."""
-        mean = self.composition
-        mixing = mean * (1 - mean)
-        return -self.diffusivity * k_squared * (1 - 2 * self.omega * mixing + mixing * self.kappa * k_squared)
-
-    def _barrier(self, start: float, end: float) -> Float[Tensor, "#n points"]:
-        """Free energy above the common tangent, from `start` to `end` of the way between the wells [kT]."""
-        points = 4000
-        low, high = self.wells
-        way = start + (end - start) * (torch.arange(points, dtype=torch.float64) + 0.5) / points
-        c = low[:, None] + (high - low)[:, None] * way
-        omega = self._flat(self.omega)[:, None]
-        return _free_energy_density(c, omega) - _free_energy_density(low[:, None], omega)
-
-    def _flow(self) -> RegularFlow:
-        return RegularFlow(self.grid, self.omega, self.kappa, self.diffusivity)
-
-    def _flat(self, value: float | Tensor) -> Tensor:
-        return torch.as_tensor(value, dtype=torch.float64).flatten()
+        p = p or self.vary({})
+        mixing = p.composition * (1 - p.composition)
+        return -p.diffusivity * k_squared * (1 - 2 * p.omega * mixing + mixing * p.kappa * k_squared)
 
     # ------------------------------------------------------------ functionals
 
-    def chemical_potential(self, u: Float[Tensor, "n 1 *cells"]) -> Float[Tensor, "n 1 *cells"]:
-        """`mu` of each cell, as the solver sees it [kT]."""
-        return self._flow().potential(u)
+    def chemical_potential(
+        self, u: Float[Tensor, "n 1 *cells"], p: Parameters | None = None, grid: Grid | None = None
+    ) -> Float[Tensor, "n 1 *cells"]:
+        """`mu` of each cell, as the solver sees it [kT]; see `free_energy` for the arguments."""
+        return RegularFlow(grid or self.grid, p or self.vary({})).potential(u)
 
-    def free_energy(self, u: Float[Tensor, "n 1 *cells"]) -> Float[Tensor, " n"]:
+    def free_energy(
+        self, u: Float[Tensor, "n 1 *cells"], p: Parameters | None = None, grid: Grid | None = None
+    ) -> Float[Tensor, " n"]:
         """Integral of the free energy density `Omega c(1-c) + c ln c + (1-c) ln(1-c) + kappa/2 |grad c|^2` [kT px^d].
 
         Beyond 0 and 1, where there is no mixture, the density without the gradient goes on as a steep straight line, so that
         a field which leaves these bounds (a bad forecast may) never gains by it.
+
+        Args:
+            u: Compositions.
+            p: The parameters of each; those of the process unless given.
+            grid: Where they live, such as the pixels of the image; the process's grid unless given.
         """
-        u = u.double()
-        omega = torch.as_tensor(self.omega, dtype=torch.float64).to(u.device)
+        u, p, grid = u.double(), p or self.vary({}), grid or self.grid
+        omega = p.to(u).omega
         # Summed by parts, so that mu is exactly its derivative.
-        gradient = self.chemical_potential(u) - torch.logit(u, DILUTE) - omega * (1 - 2 * u)
+        gradient = self.chemical_potential(u, p, grid) - torch.logit(u, DILUTE) - omega * (1 - 2 * u)
         # Outside, Omega c(1-c) would fall without end; with the slope of the logarithms it is convex for every Omega.
         inside = u.clamp(DILUTE, 1 - DILUTE)
         outside = torch.logit(inside) * (u - inside)
         density = _free_energy_density(inside, omega) + outside + u * gradient / 2
-        return self.grid.cell_volume * density.flatten(1).sum(1)
+        return grid.cell_volume * density.flatten(1).sum(1)
 
     # ------------------------------------------------------------- simulation
 
-    def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n 1 *cells"]:
+    def initial(
+        self, generators: Sequence[torch.Generator], p: Parameters | None = None
+    ) -> Float[Tensor, "n 1 *cells"]:
         """Noise about the mean composition: the state just after the quench."""
-        return uniform_noise(self.grid.shape, generators, self.composition, self.noise)
+        p = p or self.vary({})
+        return uniform_noise(self.grid.shape, generators, p.composition, p.noise)
 
-    def with_parameters(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> Process:
-        """A copy in which the named parameters hold one value per trajectory; all take the longest step of this process.
-
-        Raises:
-            ValueError: A name is none of `parameters`, or a value is refused, also because it needs shorter steps.
-        """
-        # Chosen anew, the step of a trajectory would depend on what the others of its batch draw.
-        settled = copy.copy(self)
-        object.__setattr__(settled, "time_step", self.longest_step)
-        return super(RegularSolution, settled).with_parameters(values)
+    def _check_values(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> None:
+        super()._check_values(values)
+        # Chosen anew, the step of a trajectory would depend on the parameters of the others in its batch.
+        kappa, diffusivity = (np.asarray(values.get(name, getattr(self, name))) for name in ("kappa", "diffusivity"))
+        ratio = kappa / diffusivity
+        if ratio.size:
+            self._check_longest_step(ACCURATE_LIMIT * float(ratio.min()))
 
     def fast(self) -> "RegularSolution":
         """First order, a fifth of the steps."""
-        return replace(self, scheme="cheap", time_step=None)
+        return replace(self, scheme="fast", time_step=None)
 
     def coarser(self) -> "RegularSolution | None":
         """First order with steps twice as long, which stay stable; none once a step is as long as a frame interval."""
@@ -206,27 +197,46 @@ class RegularSolution(Process):
             return None
         return replace(self, time_step=2 * self.longest_step)
 
-    def stepper(self) -> PrescribedBDF:
+    def stepper(self, p: Parameters | None = None) -> FixedStepBDF:
         """Stabilised by half the diffusivity and a quarter of the largest mobility times kappa (half of it at first order)."""
+        p = p or self.vary({})
         eigenvalues = modes_of(self.grid).second_differences()
         zero = torch.zeros((), dtype=torch.float64)
         k2 = sum(eigenvalues, zero)
         k4 = sum((k * (1 + k * self.grid.spacing**2 / 12) for k in eigenvalues), zero)
-        kappa, diffusivity = (
-            self._flat(value).reshape(-1, *(1,) * (1 + k2.ndim)) for value in (self.kappa, self.diffusivity)
-        )
+        kappa, diffusivity = (p.flat(name).reshape(-1, *(1,) * (1 + k2.ndim)) for name in ("kappa", "diffusivity"))
         second = self.scheme == "accurate"
-        return PrescribedBDF(
+        return FixedStepBDF(
             grid=self.grid,
-            rate=self._flow().rate,
+            rate=RegularFlow(self.grid, p).rate,
             stabiliser=diffusivity * k2 * (1 / 2 + kappa * k4 * (1 / 4 if second else 1 / 8)),
             order=2 if second else 1,
-            schedule=[(until, self.longest_step * part) for until, part in (ACCURATE if second else CHEAP)],
+            schedule=[(until, self.longest_step * part) for until, part in (ACCURATE if second else FAST)],
             bounds=BOUNDS,
         )
 
 
-def _free_energy_density(c: Tensor, omega: Tensor) -> Tensor:
+@lru_cache(maxsize=1024)
+def _wells(omega: float) -> tuple[float, float]:
+    """Compositions of the two phases."""
+    gap = 1.0
+    for _ in range(1000):  # mu = 0 as a fixed point of 1 - 2c
+        gap = math.tanh(omega * gap / 2)
+    return (1 - gap) / 2, (1 + gap) / 2
+
+
+@lru_cache(maxsize=1024)
+def _mean_of_barrier(omega: float, start: float, end: float, power: float) -> float:
+    """Mean power of the free energy above the common tangent, from `start` to `end` of the way between the wells [kT]."""
+    points = 4000
+    low, high = _wells(omega)
+    way = start + (end - start) * (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    at_well = _free_energy_density(torch.tensor(low, dtype=torch.float64), omega)
+    barrier = _free_energy_density(low + (high - low) * way, omega) - at_well
+    return float((barrier**power).mean())
+
+
+def _free_energy_density(c: Tensor, omega: float | Tensor) -> Tensor:
     """Without the gradient term [kT]."""
     inside = c.clamp(DILUTE, 1 - DILUTE)
     return omega * c * (1 - c) + torch.xlogy(inside, inside) + torch.xlogy(1 - inside, 1 - inside)

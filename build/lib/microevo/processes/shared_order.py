@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from microevo.processes import grain_kernel
+from microevo.processes.kernels import grain_growth as kernel
 
 START_DISTANCE = 3.5  # between two grains of one field at the start and after a move [l]
 CONFLICT_DISTANCE = 2.5  # at which one of them moves to another field [l]
@@ -16,7 +16,7 @@ class SharedOrder:
 
     The cost of a step is that of the fields, however many grains there are (Krill & Chen, Acta Mater. 50 (2002) 3057;
     Vedantam & Patnaik, Phys. Rev. E 73 (2006) 016703). Two grains of one field that met would merge. Fields are
-    therefore given out by a greedy colouring of the grains, and `recolour` moves a grain that comes too near to another
+    therefore given out by a greedy colouring of the grains, and `reassign` moves a grain that comes too near to another
     of its field into a field that is free around it.
 
     Args:
@@ -43,8 +43,8 @@ class SharedOrder:
         self.moves = self.unresolved = 0
         count = int(self.ids.max()) + 1
         self.dense = fields is None or fields >= count
-        self.conflict_disc = grain_kernel.disc(CONFLICT_DISTANCE * length)
-        self.halo_disc = grain_kernel.disc(START_DISTANCE * length)
+        self.conflict_disc = kernel.disc(CONFLICT_DISTANCE * length)
+        self.halo_disc = kernel.disc(START_DISTANCE * length)
         self.field_of = np.arange(count, dtype=np.int32) if self.dense else self._colouring(fields or count)
         self.eta = np.zeros((*self.ids.shape, fields or count), dtype)
         np.put_along_axis(self.eta, self.field_of[self.ids][..., None].astype(np.int64), 1, axis=2)
@@ -57,9 +57,9 @@ class SharedOrder:
 
     def track(self) -> bool:
         """Bring `ids` and `squares` up to date with `eta`; False if it is not finite."""
-        return bool(grain_kernel.track(self.eta, self.ids, self.field_of, self.halo_disc, self.squares, self.walls))
+        return bool(kernel.track(self.eta, self.ids, self.field_of, self.halo_disc, self.squares, self.walls))
 
-    def recolour(self) -> float:
+    def reassign(self) -> float:
         """Move grains that come too near to another of their field.
 
         Returns:
@@ -67,7 +67,7 @@ class SharedOrder:
         """
         if self.dense:
             return np.inf
-        close = grain_kernel.near(self.ids, self.field_of, self.conflict_disc, self.walls)
+        close = kernel.near(self.ids, self.field_of, self.conflict_disc, self.walls)
         pairs = np.argwhere(np.triu(np.isfinite(close)))
         if not len(pairs):
             return np.inf
@@ -81,7 +81,7 @@ class SharedOrder:
                 taken = self.eta[self.ids == grain].max(axis=0) > GHOST
                 field, distance = freest_field(distances[grain], self.field_of, taken)
                 if distance > CONFLICT_DISTANCE * self.length:
-                    grain_kernel.move(self.eta, self.ids, self.field_of, grain, field, self.halo_disc, self.walls)
+                    kernel.move(self.eta, self.ids, self.field_of, grain, field, self.halo_disc, self.walls)
                     self.moves += 1
                     break
             else:
@@ -104,8 +104,8 @@ class SharedOrder:
 
     def _distances(self, field_of: Int[np.ndarray, " grains"], reach: float) -> Float[np.ndarray, "grains grains"]:
         """Between any two grains, infinite beyond `reach` [l]; in cells."""
-        disc = grain_kernel.disc(reach * self.length)
-        return np.sqrt(grain_kernel.near(self.ids, np.zeros_like(field_of), disc, self.walls))
+        disc = kernel.disc(reach * self.length)
+        return np.sqrt(kernel.near(self.ids, np.zeros_like(field_of), disc, self.walls))
 
 
 def freest_field(

@@ -1,9 +1,8 @@
 """Spinodal decomposition: a mixture that unmixes (Cahn-Hilliard)."""
 
-import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -14,9 +13,10 @@ from torch import Tensor
 
 from microevo.processes.grid import Grid
 from microevo.processes.initial import uniform_noise
+from microevo.processes.integrators.bdf2 import SpectralBDF2
+from microevo.processes.integrators.transforms import modes_of
+from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
-from microevo.processes.spectral import SpectralBDF2
-from microevo.processes.transform import modes_of
 
 DOMAINS = 0.3  # deviation from the mean, in half gaps and root mean square, from which on the mixture has domains
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
@@ -73,19 +73,18 @@ class SpinodalDecomposition(Process):
         if self.c_alpha >= self.c_beta:
             raise ValueError(f"c_alpha must be below c_beta, but they are {self.c_alpha} and {self.c_beta}")
         for name in ("mobility", "kappa", "rho", "noise"):
-            if not (torch.as_tensor(getattr(self, name)) > 0).all():
+            if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
         if not 1e-8 <= self.tolerance <= self.largest_tolerance:
             raise ValueError(
                 f"tolerance must be between 1e-8 and {self.largest_tolerance:g}, but it is {self.tolerance}"
             )
-        inside = torch.as_tensor(self.composition)
-        if not ((self.c_alpha < inside) & (inside < self.c_beta)).all():
+        if not self.c_alpha < self.composition < self.c_beta:
             raise ValueError(
                 f"composition must lie between c_alpha and c_beta, {self.c_alpha} and {self.c_beta}, but it is "
                 f"{self.composition}"
             )
-        cells = float(torch.as_tensor(self.interface_width).min()) / self.grid.spacing
+        cells = self.interface_width / self.grid.spacing
         if cells < CELLS_PER_INTERFACE:
             raise ValueError(
                 f"the interface is {cells:.2f} cells wide (10-90 %), but needs {CELLS_PER_INTERFACE:.0f}; raise kappa, or "
@@ -105,34 +104,46 @@ class SpinodalDecomposition(Process):
         return (self.c_beta + self.c_alpha) / 2
 
     @property
-    def interface_width(self) -> float | Tensor:
+    def interface_width(self) -> float:
         """10-90 % width of a flat interface [l0]."""
         return 2.0 * math.atanh(0.8) * (self.kappa / (2 * self.rho)) ** 0.5 / self.half_gap
 
     @property
-    def interface_energy(self) -> float | Tensor:
+    def interface_energy(self) -> float:
         """Energy of a flat interface per area [e0 / l0^2]."""
         return (2 * self.kappa * self.rho) ** 0.5 * (self.c_beta - self.c_alpha) ** 3 / 6
 
-    def growth_rate(self, k_squared: float | Tensor) -> float | Tensor:
+    def growth_rate(self, k_squared: float | Tensor, p: Parameters | None = None) -> float | Tensor:
         """Growth rate of a small wave of squared wavenumber `k_squared` about the mean composition [1/t0]."""
-        y = self.composition - self.middle
+        p = p or self.vary({})
+        y = p.composition - self.middle
         curvature = 4 * self.rho * (3 * y**2 - self.half_gap**2)
-        return -self.mobility * k_squared * (curvature + self.kappa * k_squared)
+        return -p.mobility * k_squared * (curvature + p.kappa * k_squared)
 
-    def free_energy(self, c: Float[Tensor, "n 1 *cells"]) -> Float[Tensor, " n"]:
-        """Total free energy, integral of `f + kappa/2 |grad c|^2`, in float64 [e0]."""
-        y = c - self.middle
-        kappa = torch.as_tensor(self.kappa, dtype=torch.float64).flatten()
-        return self._free_energy(y, modes_of(self.grid).forward(y), kappa)
+    def free_energy(
+        self, c: Float[Tensor, "n 1 *cells"], p: Parameters | None = None, grid: Grid | None = None
+    ) -> Float[Tensor, " n"]:
+        """Total free energy, integral of `f + kappa/2 |grad c|^2`, in float64 [e0].
+
+        Args:
+            c: Compositions.
+            p: The parameters of each; those of the process unless given.
+            grid: Where they live, such as the pixels of the image; the process's grid unless given.
+        """
+        y, grid = c - self.middle, grid or self.grid
+        return self._free_energy(y, modes_of(grid).forward(y), (p or self.vary({})).flat("kappa"), grid)
 
     def _free_energy(
-        self, y: Float[Tensor, "n 1 *cells"], modes: Float[Tensor, "n 1 *modes"], kappa: Float[Tensor, " #n"]
+        self,
+        y: Float[Tensor, "n 1 *cells"],
+        modes: Float[Tensor, "n 1 *modes"],
+        kappa: Float[Tensor, " #n"],
+        grid: Grid,
     ) -> Float[Tensor, " n"]:
         """That of `y`, the composition less the middle one, and its modes."""
-        slopes = _squared_slope(self.grid).to(modes)
+        slopes = _squared_slope(grid).to(modes)
         if y.is_cpu:
-            from microevo.processes.spectral_kernel import double_well_energy  # numba takes its time to import
+            from microevo.processes.kernels.spinodal import double_well_energy  # numba takes its time to import
 
             fields = (values.reshape(len(values), -1, values.shape[-1]).numpy() for values in (y, modes))
             sums = torch.empty(len(y), 2, dtype=torch.float64)
@@ -141,7 +152,7 @@ class SpinodalDecomposition(Process):
         else:
             parts = (y.square() - self.half_gap**2).square(), modes.square() * slopes
             sums = torch.stack([part.flatten(1).sum(1, dtype=torch.float64) for part in parts], dim=1)
-        return self.grid.cell_volume * (self.rho * sums[:, 0] + kappa.to(sums) / 2 * sums[:, 1])
+        return grid.cell_volume * (self.rho * sums[:, 0] + kappa.to(sums) / 2 * sums[:, 1])
 
     # ------------------------------------------------------------- simulation
 
@@ -150,33 +161,35 @@ class SpinodalDecomposition(Process):
         return replace(self, tolerance=min(3 * self.tolerance, LOOSEST))
 
     def coarser(self) -> "SpinodalDecomposition | None":
-        """A tolerance three times as large, beyond that of data too: the stabilised scheme bears any step."""
-        if 3 * self.tolerance > ROUGHEST:
+        """A tolerance three times as large, also beyond that of data: the stabilised scheme is stable for any step."""
+        # Of a subclass only what it allows itself: a coarse solver would be that of another equation.
+        coarse = _CoarseSpinodal if type(self) is SpinodalDecomposition else type(self)
+        if 3 * self.tolerance > coarse.largest_tolerance:
             return None
-        rough = copy.copy(self)
-        # Not through the constructor, which holds everybody to what data need.
-        object.__setattr__(rough, "largest_tolerance", ROUGHEST)
-        object.__setattr__(rough, "tolerance", 3 * self.tolerance)
-        return rough
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        return coarse(**(settings | {"tolerance": 3 * self.tolerance}))
 
-    def state_from_frames(self, past: Float[Tensor, "n n_past C *pixels"]) -> Float[Tensor, "n 1 *pixels"] | None:
+    def state_from_frames(
+        self, past: Float[Tensor, "n n_past C *pixels"], p: Parameters | None = None
+    ) -> Float[Tensor, "n 1 *pixels"] | None:
         """The last frame, if its pixels are the solver's cells."""
         return past[:, -1] if self.grid.coarsen == 1 else None
 
-    def initial(self, generators: Sequence[torch.Generator]) -> Float[Tensor, "n 1 *cells"]:
+    def initial(
+        self, generators: Sequence[torch.Generator], p: Parameters | None = None
+    ) -> Float[Tensor, "n 1 *cells"]:
         """Noise about the mean composition: the state just after the quench."""
-        return uniform_noise(self.grid.shape, generators, self.composition, self.noise)
+        p = p or self.vary({})
+        return uniform_noise(self.grid.shape, generators, p.composition, p.noise)
 
-    def stepper(self) -> SpectralBDF2:
+    def stepper(self, p: Parameters | None = None) -> SpectralBDF2:
         """Stabilised BDF2, most accurate for the waves that grow fastest."""
-        from microevo.processes.spectral_kernel import double_well  # numba takes its time to import
+        from microevo.processes.kernels.spinodal import double_well  # numba takes its time to import
 
+        p = p or self.vary({})
         basis = modes_of(self.grid)
         k_squared = basis.wavenumbers_squared()
-        mobility, kappa, composition = (
-            torch.as_tensor(value, dtype=torch.float64).flatten()
-            for value in (self.mobility, self.kappa, self.composition)
-        )
+        mobility, kappa, composition = (p.flat(name) for name in ("mobility", "kappa", "composition"))
         curvature = 8 * self.rho * self.half_gap**2  # f'' in the phases
         fastest = mobility * (curvature / 2) ** 2 / (4 * kappa)  # growth rate at the middle composition
         unstable = 4 * self.rho * (3 * (composition - self.middle) ** 2 - self.half_gap**2).clamp(max=0).numpy()
@@ -198,7 +211,7 @@ class SpinodalDecomposition(Process):
                 torch.mul(y, y.square() - float(root), out=out).mul_(float(height))
 
         def energy(y: Tensor, modes: Tensor, trajectories: np.ndarray) -> Tensor:
-            return self._free_energy(y, modes, kappa if len(kappa) == 1 else kappa[trajectories])
+            return self._free_energy(y, modes, kappa if len(kappa) == 1 else kappa[trajectories], self.grid)
 
         own = (-1, *(1,) * (1 + k_squared.ndim))
         return SpectralBDF2(
@@ -215,6 +228,12 @@ class SpinodalDecomposition(Process):
             first_step=4e-4 / fastest * max(1.0, self.tolerance / LOOSEST),
             offset=self.middle,
         )
+
+
+class _CoarseSpinodal(SpinodalDecomposition):
+    """The same, with errors that no data may have; see `SpinodalDecomposition.coarser`."""
+
+    largest_tolerance: ClassVar[float] = ROUGHEST
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,118 @@
+"""The folder of a run: a new one, that of an earlier run that goes on, and that one training at a time uses it."""
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from microevo.callbacks.run import command_line, slurm_job
+
+LOCK = "run.lock"
+
+
+def claim(path: Path) -> Path:
+    """Make a new folder, with a number if the name is taken; safe between sweep agents that start at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return candidate
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Keep other trainings out of a run's folder, which is made if it is not there and removed if it stays empty.
+
+    The operating system frees the lock when its process ends, however it ends. Of the processes that train together, the
+    first one holds the lock for all.
+
+    Raises:
+        FileExistsError: Another training uses the folder.
+    """
+    if getattr(rank_zero_only, "rank", 0):
+        yield
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / LOCK
+    try:
+        file = _lock(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            file.close()
+    finally:
+        remove_if_empty(run_dir)
+
+
+def remove_if_empty(run_dir: Path) -> None:
+    """Give a name back that a run has taken which then failed before it wrote anything."""
+    with contextlib.suppress(OSError):
+        run_dir.rmdir()
+
+
+def _lock(path: Path) -> Any:
+    while True:
+        file = path.open("a+")
+        try:
+            # A lock of the process, not of the open file, which the workers of a data loader would share and keep.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip()
+            file.close()
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise FileExistsError(
+                f"another training writes into {path.parent} ({owner or 'it has just begun'}); wait for it, end it, or choose "
+                "another --run_dir"
+            ) from None
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            break
+        file.close()  # its last owner has just removed it
+    file.truncate(0)
+    now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    file.write(f"process {os.getpid()} on {platform.node()}, since {now}\n")
+    file.flush()
+    return file
+
+
+def requeued_run(home: Path) -> Path | None:
+    """The folder in which this SLURM job was training when it was requeued, None if it was not.
+
+    Args:
+        home: The folder that a first run of the same config gets; later ones have the same name and a number.
+    """
+    if not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+        return None
+    for record in _records(home.parent, f"{home.name}*"):
+        if (record.get("slurm_job"), record.get("command")) == (slurm_job(), command_line()):
+            return record["folder"]
+    return None
+
+
+def wandb_id(run_dir: Path) -> str | None:
+    """The id under which W&B knows the run in this folder; None if it does not, or if a sweep gives the id."""
+    if os.environ.get("WANDB_RUN_ID") or os.environ.get("WANDB_SWEEP_ID"):
+        return None
+    return next((record["wandb_id"] for record in _records(run_dir.parent, run_dir.name) if "wandb_id" in record), None)
+
+
+def _records(parent: Path, pattern: str) -> Iterator[dict[str, Any]]:
+    """What trainings have written about themselves, the newest first, each with its `folder`."""
+    files = [path for folder in parent.glob(pattern) for path in folder.glob("run-fit*.json")]
+    for path in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        yield json.loads(path.read_text()) | {"folder": path.parent}

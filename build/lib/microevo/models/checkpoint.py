@@ -1,0 +1,77 @@
+"""Checkpoints: whether a file is a whole and safe one, whether its weights fit a model, and which types it may hold."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without unpickling, so that none can run code.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is something else, or only a part, or holds objects that would have to be unpickled.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}; give a file that `fit` wrote")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a checkpoint, or only the first part of one; give a file that `fit` wrote")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} holds Python objects that only unpickling could read, which can run code; give a file that `fit` wrote"
+        ) from None
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not a checkpoint, or a damaged one; give a file that `fit` wrote") from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+        raise ValueError(f"{path} holds no microevo model, at most the weights of one; give a file that `fit` wrote")
+    return checkpoint
+
+
+def check_same_model(model: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+    """Check that the weights in `checkpoint` fit `model`.
+
+    Raises:
+        ValueError: The classes differ, or a weight is missing, unknown or of another shape.
+    """
+    ours, theirs = type(model).__name__, checkpoint.get("microevo_model")
+    if ours != theirs:
+        raise ValueError(
+            f"The checkpoint holds {theirs or 'the model of another package'}, but the model is {ours}; give a "
+            f"checkpoint of {ours} or choose the other model."
+        )
+    stored = {name: tuple(weight.shape) for name, weight in checkpoint["state_dict"].items()}
+    present = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    if stored == present:
+        return
+    name = next(n for n in [*present, *stored] if stored.get(n) != present.get(n))
+    settings = checkpoint["hyper_parameters"]
+    changed = [
+        f"{key} = {settings[key]} (now {plain(value)})"
+        for key, value in model.hparams.items()
+        if key in settings and not key.startswith("_") and plain(value) != plain(settings[key])
+    ]
+    raise ValueError(
+        f"The checkpoint does not fit this {ours}: {name} is {stored.get(name, 'absent')} in the checkpoint "
+        f"and {present.get(name, 'absent')} in the model; the checkpoint was made with "
+        f"{', '.join(changed) or 'the same settings'}."
+    )
+
+
+def plain(value: Any) -> Any:
+    """A setting in built-in Python types, which are all that `torch.load(weights_only=True)` accepts."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

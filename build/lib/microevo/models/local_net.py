@@ -1,0 +1,310 @@
+"""LocalNet: a small network that advances the fields from frame to frame, as the physics does."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
+
+from microevo.models.forecaster import Forecaster
+
+Boundary = Literal["periodic", "no-flux", "unknown"]
+Head = Literal["free", "mean-free", "conserving", "bounded"]
+
+
+class LocalConv(nn.Module):
+    """3x3 convolution whose border continues as the boundary condition says."""
+
+    def __init__(self, c_in: int, c_out: int, dilation: int = 1, periodic: bool = True):
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, 3, dilation=dilation)
+        self.dilation, self.mode = dilation, "circular" if periodic else "replicate"
+
+    def forward(self, x: Float[Tensor, "B c_in H W"]) -> Float[Tensor, "B c_out H W"]:
+        """The convolution of the continued field."""
+        return self.conv(F.pad(x, (self.dilation,) * 4, mode=self.mode))
+
+
+class Block(nn.Module):
+    """Residual convolution, `x + conv(silu(x))`, optionally scaled and shifted by a context vector."""
+
+    def __init__(self, width: int, dilation: int, periodic: bool, context: int):
+        super().__init__()
+        self.conv = LocalConv(width, width, dilation, periodic)
+        self.modulation = nn.Linear(context, 2 * width) if context else None
+
+    def forward(self, x: Float[Tensor, "B c H W"], context: Float[Tensor, "B k"] | None) -> Float[Tensor, "B c H W"]:
+        """`x` with its residual."""
+        hidden = F.silu(x)
+        if self.modulation is not None and context is not None:
+            scale, shift = self.modulation(context)[..., None, None].chunk(2, dim=1)
+            hidden = hidden * (1 + scale) + shift
+        return x + self.conv(hidden)
+
+
+class ContextEncoder(nn.Module):
+    """A vector that describes a whole sequence of frames, for instance how fast it evolves."""
+
+    def __init__(self, channels: int, size: int, width: int = 32):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(2 * channels, width, 4, stride=4), nn.SiLU(), nn.Conv2d(width, width, 2, stride=2), nn.SiLU()
+        )
+        self.head = nn.Linear(width, size)
+
+    def forward(self, past: Float[Tensor, "B T C H W"], scale: Float[Tensor, " C"]) -> Float[Tensor, "B k"]:
+        """The mean of what each pair of successive frames says."""
+        changes = past.diff(dim=1) / scale[:, None, None]
+        pairs = torch.cat([past[:, 1:], changes], dim=2)
+        features = self.net(pairs.flatten(0, 1)).mean(dim=(2, 3))
+        return self.head(features.unflatten(0, pairs.shape[:2]).mean(dim=1))
+
+
+class StepNet(nn.Module):
+    """Change of the fields from the last input frame to the next frames, seen from a neighbourhood of each pixel.
+
+    With one entry in `widths` the network is a row of residual 3x3 convolutions. Each further entry adds a scale, half as
+    fine as the one before, which the network goes down to and comes back from (a U shape), so that it sees farther
+    at little cost.
+
+    Args:
+        channels: Fields in a frame.
+        frames_in: Frames that it sees.
+        frames_out: Frames that it advances in one call.
+        widths: Features at each scale, the finest first.
+        blocks: Residual convolutions at each scale, on the way down and again on the way up.
+        dilations: Dilation of the convolutions at the finest scale, repeated as often as needed.
+        patch: Side of the patches that are folded into features before the first convolution [px].
+        periodic: Whether opposite borders of a frame are neighbours. Otherwise frames are mirrored at their borders.
+        context: Size of the context vector; 0 for none.
+        outputs: Numbers for each field, frame and pixel: 1 for a change, 2 for fluxes along y and x.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        frames_in: int = 1,
+        frames_out: int = 1,
+        widths: Sequence[int] = (64,),
+        blocks: int = 5,
+        dilations: Sequence[int] = (1,),
+        patch: int = 2,
+        periodic: bool = True,
+        context: int = 0,
+        outputs: int = 1,
+    ):
+        super().__init__()
+        self.patch, self.periodic, self.scales = patch, periodic, len(widths)
+        self.blocks, self.dilations = blocks, [dilations[i % len(dilations)] for i in range(blocks)]
+
+        def row(width: int, level: int) -> nn.ModuleList:
+            steps = self.dilations if level == 0 else [1] * blocks
+            return nn.ModuleList(Block(width, dilation, periodic, context) for dilation in steps)
+
+        folded = patch**2
+        self.stem = LocalConv(frames_in * channels * folded, widths[0], periodic=periodic)
+        self.down_blocks = nn.ModuleList(row(width, level) for level, width in enumerate(widths))
+        pairs = list(pairwise(widths))
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
+        self.up_blocks = nn.ModuleList(row(fine, level) for level, (fine, _) in enumerate(pairs))
+        self.head = LocalConv(widths[0], outputs * frames_out * channels * folded, periodic=periodic)
+        nn.init.normal_(self.head.conv.weight, std=1e-3)  # an untrained network forecasts next to no change
+        assert self.head.conv.bias is not None
+        nn.init.zeros_(self.head.conv.bias)
+
+    @property
+    def unit(self) -> int:
+        """Number of pixels that height and width must be divisible by."""
+        return self.patch * 2 ** (self.scales - 1)
+
+    @property
+    def receptive_field(self) -> int:
+        """Largest distance of a pixel that can influence the change of another one, along an axis [px]."""
+        finest = self.patch * (2 + sum(self.dilations) * (2 if self.scales > 1 else 1))
+        coarser = sum(
+            self.patch * 2**level * self.blocks * (2 if level < self.scales - 1 else 1)
+            for level in range(1, self.scales)
+        )
+        return finest + coarser + self.unit - 1  # the last term: how far the cells of the coarsest scale reach
+
+    def forward(
+        self, frames: Float[Tensor, "B n C H W"], context: Float[Tensor, "B k"] | None = None
+    ) -> Float[Tensor, "B m H W"]:
+        """The outputs for all frames and fields in one axis, `m = frames_out * outputs * C`."""
+        x = self.stem(F.pixel_unshuffle(frames.flatten(1, 2), self.patch))
+        kept = []
+        for level, blocks in enumerate(self.down_blocks):
+            if level:
+                kept.append(x)
+                x = self.down[level - 1](x)
+            for block in blocks:  # type: ignore[attr-defined]
+                x = block(x, context)
+        for level in reversed(range(self.scales - 1)):
+            x = self.up[level](x) + kept[level]
+            for block in self.up_blocks[level]:  # type: ignore[attr-defined]
+                x = block(x, context)
+        return F.pixel_shuffle(self.head(F.silu(x)), self.patch)
+
+
+class LocalNet(Forecaster):
+    """A network that steps from frame to frame: each step adds the change that `StepNet` sees in the last frames.
+
+    Evolution is local and the same everywhere, so that a small network which predicts the increment, continues the
+    frames at their borders as the physics does and is trained through its own forecast learns the law from little data
+    (arXiv 2511.10171; arXiv 2602.01941 for exact conservation; arXiv 2402.12971 for training through the forecast).
+    Changes are measured in units of the root mean square change between frames of the training split, which is
+    kept in the checkpoint together with the boundary condition and the range of the values.
+
+    Args:
+        widths: Features at each scale, the finest first; each further scale is half as fine.
+        blocks: Residual 3x3 convolutions at each scale.
+        dilations: Dilation of the convolutions at the finest scale, repeated as often as needed.
+        patch: Side of the patches that are folded into features before the first convolution [px].
+        frames_in: Last frames that the network sees.
+        frames_per_call: Frames that it advances in one call.
+        context: Size of a vector that describes all past frames; 0 for none.
+        head: How a change is applied. `free`: as it is. `mean-free`: less its mean. `conserving`: as the divergence of
+            fluxes, so that the mean of every field is conserved to rounding. `bounded`: as it is, but the fields stay
+            within the range of the training split.
+        boundary: Boundary condition; `store` takes that of the store when the training begins.
+        checkpointing: Compute the activations of each step again for the gradient, which saves memory.
+        kwargs: Settings of every forecaster, see `Forecaster`.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+
+    change_rms: Tensor
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(
+        self,
+        widths: list[int] = [64],  # noqa: B006  (never changed; jsonargparse shows it as the default)
+        blocks: int = 5,
+        dilations: list[int] = [1],  # noqa: B006
+        patch: int = 2,
+        frames_in: int = 1,
+        frames_per_call: int = 1,
+        context: int = 0,
+        head: Head = "free",
+        boundary: Literal["store", "periodic", "no-flux"] = "store",
+        checkpointing: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        counts = {"blocks": blocks, "patch": patch, "frames_in": frames_in, "frames_per_call": frames_per_call}
+        for name, value in (
+            counts | {"widths": min(widths, default=0), "dilations": min(dilations, default=0)}
+        ).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, but it is {value}")
+        if frames_in > self.n_past:
+            raise ValueError(f"frames_in must be at most n_past = {self.n_past}, but it is {frames_in}")
+        if context and self.n_past < 2:
+            raise ValueError(f"a context needs changes between past frames, but n_past is {self.n_past}")
+        self.save_hyperparameters(logger=False)
+        self.frames_in, self.frames_per_call = frames_in, frames_per_call
+        self.head, self.boundary, self.checkpointing = head, boundary, checkpointing
+        fluxes = 2 if head == "conserving" else 1
+        self.net = StepNet(
+            self.channels, frames_in, frames_per_call, widths, blocks, dilations, patch, context=context, outputs=fluxes
+        )
+        self.encoder = ContextEncoder(self.channels, context) if context else None
+        self.register_buffer("change_rms", torch.ones(self.channels))
+        self.register_buffer("lowest", torch.full((self.channels,), -math.inf))
+        self.register_buffer("highest", torch.full((self.channels,), math.inf))
+        self._apply_boundary()
+
+    def setup(self, stage: str) -> None:
+        """Take the boundary condition and, for a new training, the statistics of the changes from the data."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None or stage != "fit":
+            return
+        if self.boundary == "store":
+            self.boundary = "periodic" if data.boundary == "periodic" else "no-flux"
+            self._apply_boundary()
+        if self.trainer.ckpt_path is None and self.init_from is None:
+            statistics = data.change_statistics()
+            self.change_rms.copy_(torch.from_numpy(statistics.change_rms))
+            self.lowest.copy_(torch.from_numpy(statistics.lowest))
+            self.highest.copy_(torch.from_numpy(statistics.highest))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the boundary condition that the network was trained with."""
+        checkpoint["hyper_parameters"]["boundary"] = self.boundary
+        super().on_save_checkpoint(checkpoint)
+
+    def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
+        """Forecast the `horizon` frames that follow `past`, step by step.
+
+        Raises:
+            ValueError: Height or width is not divisible by the network's unit.
+        """
+        height, width = past.shape[-2:]
+        if height % self.net.unit or width % self.net.unit:
+            raise ValueError(
+                f"LocalNet with patch {self.net.patch} and {self.net.scales} scales needs a height and width divisible by "
+                f"{self.net.unit}, got {height} x {width}; lower patch, give fewer widths or crop the frames"
+            )
+        context = self.encoder(past, self.change_rms) if self.encoder is not None else None
+        recent, frames = past[:, -self.frames_in :], []
+        for _ in range(math.ceil(horizon / self.frames_per_call)):
+            if self.checkpointing and torch.is_grad_enabled():
+                following = checkpoint(self.step, recent, context, use_reentrant=False)
+            else:
+                following = self.step(recent, context)
+            frames.append(following)
+            recent = torch.cat([recent, following], dim=1)[:, -self.frames_in :]
+        return torch.cat(frames, dim=1)[:, :horizon]
+
+    def step(
+        self, recent: Float[Tensor, "B n C H W"], context: Float[Tensor, "B k"] | None = None
+    ) -> Float[Tensor, "B m C H W"]:
+        """The `frames_per_call` frames that follow `recent`."""
+        shown = recent if self.net.periodic else _mirrored(recent, self.margin)
+        outputs = self.net(shown, context)
+        if not self.net.periodic:
+            outputs = outputs[..., self.margin : -self.margin, self.margin : -self.margin]
+        outputs = outputs.unflatten(1, (self.frames_per_call, -1, self.channels))
+        changes = self._divergence(outputs) if self.head == "conserving" else outputs[:, :, 0]
+        if self.head == "mean-free":
+            changes = changes - changes.mean(dim=(-2, -1), keepdim=True)
+        scale = self.change_rms[:, None, None]
+        following = recent[:, -1:] + (scale * changes).cumsum(dim=1)
+        if self.head == "bounded":
+            following = following.clamp(self.lowest[:, None, None], self.highest[:, None, None])
+        return following
+
+    @property
+    def margin(self) -> int:
+        """Width of the mirrored border that is added to frames between walls [px]: a whole number of units."""
+        return self.net.unit * max(1, math.ceil(8 / self.net.unit))
+
+    def _divergence(self, fluxes: Float[Tensor, "B m 2 C H W"]) -> Float[Tensor, "B m C H W"]:
+        """What flows into each pixel through its four sides; nothing passes a wall."""
+        down, right = fluxes.unbind(2)  # through the lower and the right side
+        if not self.net.periodic:
+            down, right = F.pad(down[..., :-1, :], (0, 0, 0, 1)), F.pad(right[..., :-1], (0, 1))
+        return down.roll(1, -2) - down + right.roll(1, -1) - right
+
+    def _apply_boundary(self) -> None:
+        self.net.periodic = self.boundary != "no-flux"
+        for module in self.net.modules():
+            if isinstance(module, LocalConv):
+                module.mode = "circular" if self.net.periodic else "replicate"
+
+
+def _mirrored(frames: Float[Tensor, "B n C H W"], width: int) -> Float[Tensor, "B n C Hp Wp"]:
+    """Frames continued beyond walls by their mirror images."""
+    for axis in (-2, -1):
+        size = frames.shape[axis]
+        place = torch.arange(-width, size + width, device=frames.device) % (2 * size)
+        frames = frames.index_select(axis, torch.minimum(place, 2 * size - 1 - place))
+    return frames
