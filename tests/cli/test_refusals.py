@@ -41,7 +41,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(cli, args, word
 
 
 def test_persistence_is_not_trained(cli):
-    cli("fit", "--config", "tiny.yaml", "--model=Persistence").refusal("nothing to train", "test in place of fit")
+    cli("fit", "--config", "tiny.yaml", "--model=Persistence").refusal("nothing to train", "run test instead of fit")
 
 
 def test_an_unfinished_store_is_refused_with_the_command_that_finishes_it(cli, make_store, tmp_path):
