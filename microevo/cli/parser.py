@@ -114,14 +114,16 @@ def _suggest_class(message: str) -> str:
     base = next((base for key, base in CLASSES.items() if f'"{key}"' in subject or f"--{key}." in subject), None)
     if base is None:
         return ""
-    names = sorted(cls.__name__ for cls in _concrete(base))
+    classes = {cls.__name__: cls.__module__ for cls in _concrete(base)}
+    names = sorted(classes)
     words = [word.strip("'\":,;").rsplit(".", 1)[-1] for word in message.split()]
     near = nearest(words, names) or next(
         (name for word in words for name in names if len(word) > 3 and word in name), ""
     )
     if near:
         return f"; did you mean {near}?"
-    return f"; choose {', '.join(names)} or the path of a class of your own" if len(names) < 9 else ""
+    names = [name for name in names if classes[name].startswith("microevo.")]
+    return f"; choose {', '.join(names)} or the path of a class of your own" if names else ""
 
 
 def _concrete(base: type) -> Iterator[type]:

@@ -65,6 +65,13 @@ def test_the_readmes_first_python_runs_in_a_fresh_process(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow  # tests/test_readme.py runs them in one process
+def test_every_block_of_the_readme_runs_in_a_fresh_process(tmp_path):
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        done = python(block, tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
 def test_a_model_of_ones_own_is_trained_and_benchmarked(cli, monkeypatch, small_store):
     Path("still_model.py").write_text(OWN_MODEL)
     monkeypatch.syspath_prepend(str(Path.cwd()))

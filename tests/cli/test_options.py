@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-CLASSES = "choose ConvLSTM, FCN, Persistence, PredRNN or the path of a class of your own"
+CLASSES = "choose ConvLSTM, FCN, LocalNet, Persistence, PredRNN or the path of a class of your own"
 
 
 @pytest.mark.parametrize(
