@@ -26,8 +26,10 @@ def simulate(args: Sequence[str]) -> None:
         if (value := settings.pop(earlier)) is not None:
             settings[name] = value
     _check_device(settings["device"])
-    everything = [] if settings["trajectories"] == ALL else ["--trajectories", ALL]
-    command = _command("simulate", [*args, *everything])
+    # Whoever finishes the store simulates all of it, also where a config file selects trajectories.
+    rest = _without("--trajectories", args)
+    selected = settings["trajectories"] != ALL and _parse("simulate", generate, rest)["trajectories"] != ALL
+    command = _command("simulate", [*rest, *(["--trajectories", ALL] if selected else [])])
     store = generate(**settings, command=command)
     if store.attributes["complete"]:
         _announce(store)
@@ -109,6 +111,17 @@ def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> dict
 def _command(name: str, args: Sequence[str]) -> str:
     # Finishing a store must not start it anew.
     return shlex.join(["python", "-m", "microevo", name, *(word for word in args if word != "--overwrite")])
+
+
+def _without(option: str, args: Sequence[str]) -> list[str]:
+    """The arguments without an option and its value."""
+    words, kept = iter(args), []
+    for word in words:
+        if word == option:
+            next(words, None)
+        elif not word.startswith(f"{option}="):
+            kept.append(word)
+    return kept
 
 
 def _announce_part(store: TrajectoryStore, trajectories: str, command: str) -> None:
