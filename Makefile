@@ -49,28 +49,28 @@ test-all: lint ## Lint and all tests, the long ones too
 	$(PYTEST) -n 2
 
 REAL := ../shared/real
-LIKE := results/published
+PUBLISHED := results/published
 CRYSTALS := 0:1.0:16.3 1:1.21:28.7 2:1.0:28.1 3:1.37:-29.9
 published: .venv/installed ## Simulated against published samples (in REAL): tables and pictures, about five minutes
-	$(RUN) simulate --config data/recipes/spinodal-published.yaml --output $(LIKE)/spinodal.zarr --splits '{test: 24}' \
+	$(RUN) simulate --config data/recipes/spinodal-published.yaml --output $(PUBLISHED)/spinodal.zarr --splits '{test: 24}' \
 		--sample null --fraction_sampled 1 --frames 240 --process.init_args.first_frame 1
-	$(RUN) simulate --config data/recipes/grain-growth.yaml --output $(LIKE)/grain-growth.zarr --splits '{test: 8}' \
+	$(RUN) simulate --config data/recipes/grain-growth.yaml --output $(PUBLISHED)/grain-growth.zarr --splits '{test: 8}' \
 		--sample null --fraction_sampled 1 --frames 140 --process.init_args.first_frame 2
-	$(RUN) simulate --config data/recipes/plane-wave.yaml --output $(LIKE)/plane-wave.zarr --splits '{test: 1}' \
+	$(RUN) simulate --config data/recipes/plane-wave.yaml --output $(PUBLISHED)/plane-wave.zarr --splits '{test: 1}' \
 		--sample null --resample false --frames 112 --process.init_args.alpha 0.007503
 	for crystal in $(CRYSTALS); do \
 		IFS=: read number undercooling angle <<< "$$crystal"; \
-		$(RUN) simulate --config data/recipes/dendrite.yaml --output $(LIKE)/dendrite-$$number.zarr --splits '{test: 1}' \
+		$(RUN) simulate --config data/recipes/dendrite.yaml --output $(PUBLISHED)/dendrite-$$number.zarr --splits '{test: 1}' \
 			--sample null --process.init_args.undercooling $$undercooling --process.init_args.theta0=$$angle || exit; \
 	done
-	$(RUN) compare --simulated $(LIKE)/spinodal.zarr --published $(REAL)/Spinodal_decomposition_test_10_10.npy \
-		--bands data/published/spinodal.yaml --output $(LIKE)/spinodal --overwrite
-	$(RUN) compare --simulated $(LIKE)/grain-growth.zarr --published $(REAL)/Grain_growth_test_10_10.npy \
-		--bands data/published/grain-growth.yaml --output $(LIKE)/grain-growth --overwrite
-	$(RUN) compare --simulated $(LIKE)/plane-wave.zarr --published $(REAL)/Plane_wave_propagation_test_10_10.npy \
-		--bands data/published/plane-wave.yaml --output $(LIKE)/plane-wave --overwrite
-	$(RUN) compare --simulated '[$(LIKE)/dendrite-0.zarr, $(LIKE)/dendrite-1.zarr, $(LIKE)/dendrite-2.zarr, $(LIKE)/dendrite-3.zarr]' \
-		--published $(REAL)/Dendrite_growth_test_10_10.npy --bands data/published/dendrite.yaml --output $(LIKE)/dendrite --overwrite
+	$(RUN) compare --simulated $(PUBLISHED)/spinodal.zarr --published $(REAL)/Spinodal_decomposition_test_10_10.npy \
+		--intervals data/published/spinodal.yaml --output $(PUBLISHED)/spinodal --overwrite
+	$(RUN) compare --simulated $(PUBLISHED)/grain-growth.zarr --published $(REAL)/Grain_growth_test_10_10.npy \
+		--intervals data/published/grain-growth.yaml --output $(PUBLISHED)/grain-growth --overwrite
+	$(RUN) compare --simulated $(PUBLISHED)/plane-wave.zarr --published $(REAL)/Plane_wave_propagation_test_10_10.npy \
+		--intervals data/published/plane-wave.yaml --output $(PUBLISHED)/plane-wave --overwrite
+	$(RUN) compare --simulated '[$(PUBLISHED)/dendrite-0.zarr, $(PUBLISHED)/dendrite-1.zarr, $(PUBLISHED)/dendrite-2.zarr, $(PUBLISHED)/dendrite-3.zarr]' \
+		--published $(REAL)/Dendrite_growth_test_10_10.npy --intervals data/published/dendrite.yaml --output $(PUBLISHED)/dendrite --overwrite
 
 benchmark: .venv/installed ## Our solvers against their transforms, py-pde, exponax and FiPy (one core, about seven minutes)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[benchmark]"

@@ -16,7 +16,7 @@ from microevo.benchmark.competitors import REFERENCE, Competitor, Forecast, Refe
 from microevo.benchmark.long_table import FINITE, Block, Key, LongTable
 from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
-from microevo.metrics import Comparison, CorrelationTime, Quantity, compare, measure, registered
+from microevo.metrics import CorrelationTime, Quantity, measure, measure_errors, registered
 from microevo.plot import spread_leads
 from microevo.pool import share
 from microevo.provenance import atomic
@@ -40,10 +40,10 @@ class Scores:
     """
 
     pixel: Mapping[str, PixelMetric]
-    physics: Callable[[Sequence[int]], Sequence[Quantity | Comparison]] | None = None
+    physics: Callable[[Sequence[int]], Sequence[Quantity]] | None = None
     curve_leads: Sequence[int] = ()
 
-    def quantities(self, trajectories: Sequence[int]) -> list[Quantity | Comparison]:
+    def quantities(self, trajectories: Sequence[int]) -> list[Quantity]:
         """The physical quantities of some trajectories."""
         return [] if self.physics is None else list(self.physics(trajectories))
 
@@ -70,8 +70,8 @@ class Scores:
         leads = np.arange(1, prediction.shape[1] + 1)
         blocks = {FINITE: Block(finite.numpy().astype(np.float32), leads)}
         physics = self.quantities(trajectories)
-        statistics = [quantity for quantity in physics if isinstance(quantity, Quantity)]
-        comparisons = [quantity for quantity in physics if isinstance(quantity, Comparison)]
+        statistics = [quantity for quantity in physics if quantity.statistic is not None]
+        comparisons = [quantity for quantity in physics if quantity.statistic is None]
         measured = measure(statistics, prediction, past)
         for quantity in statistics:
             name, values = quantity.name, measured[quantity.name]
@@ -103,7 +103,7 @@ class Scores:
         for quantity in statistics:
             error = quantity.distance(measured[quantity.name], of_truth[quantity.name])
             blocks[Key("quantity_error", quantity.name)] = Block(error, leads)
-        for name, errors in compare(comparisons, prediction, target, past).items():
+        for name, errors in measure_errors(comparisons, prediction, target, past).items():
             blocks[Key("quantity_error", name)] = Block(errors.numpy(), leads)
         return blocks
 

@@ -17,7 +17,7 @@ from microevo.benchmark.competitors import TRUTH, Model
 from microevo.benchmark.evaluation import Evaluation
 from microevo.benchmark.long_table import FINITE, SCHEMA, Block, Key, LongTable
 from microevo.data import WindowDataset
-from microevo.metrics import Comparison, Metric, Quantity, find, rows_of
+from microevo.metrics import Metric, Quantity, find, rows_of
 from microevo.provenance import atomic, versions, write_file
 
 RECORD, COST, VERSION = "benchmark.json", "cost.csv", 2  # the version of the columns of all tables
@@ -310,13 +310,11 @@ def _metric_record(name: str, metric: Any) -> dict[str, str]:
     return {"name": name, "title": name, "unit": "1", "better": "lower"}
 
 
-def _quantity_record(quantity: Quantity | Comparison) -> dict[str, Any]:
-    """What a reader of the table has to know of a quantity; a `Comparison` has errors and no values."""
+def _quantity_record(quantity: Quantity) -> dict[str, Any]:
+    """What a reader of the table has to know of a quantity."""
     record: dict[str, Any] = {"name": quantity.name, "title": quantity.long_name, "unit": quantity.unit}
-    if isinstance(quantity, Comparison):
-        return record | {"values": False, "error_title": quantity.long_name, "error_unit": quantity.unit}
     record |= {
-        "values": True,
+        "values": quantity.statistic is not None,
         "error_title": ", ".join(filter(None, (quantity.long_name, quantity.error_name))),
         "error_unit": quantity.error_unit or quantity.unit,
     }

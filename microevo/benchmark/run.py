@@ -15,7 +15,7 @@ from microevo.benchmark.competitors import REFERENCE, Competitor, ExternalForeca
 from microevo.benchmark.competitors.reference_solver import StoredProcess, TimedSolver
 from microevo.benchmark.cost import ForecastFunction, device_name, forecast_rmse, mean_rmse, measure_cost, parameters
 from microevo.benchmark.evaluation import Evaluation, Scores
-from microevo.benchmark.physics import Kind, PhysicalQuantities, kind_of
+from microevo.benchmark.physics import Kind, PhysicalQuantities
 from microevo.benchmark.protocol import Protocol
 from microevo.benchmark.report import write_report
 from microevo.benchmark.results import Results
@@ -32,7 +32,7 @@ def run(
     fields: list[str] = ["c"],  # noqa: B006
     predictions: str | dict[str, str | dict[str, str]] | None = None,
     reference_solver: bool = True,
-    physics: Literal["auto", "spinodal", "grains", "dendrite", "wave", "none"] = "auto",
+    physics: Kind = "auto",
     conventions: bool = False,
     metrics: list[str] = [],  # noqa: B006
     output: str = "results/benchmark",
@@ -61,7 +61,8 @@ def run(
         predictions: Forecasts made elsewhere: a `.npy` file or zarr array if there is one protocol, else a name with the
             file of each protocol.
         reference_solver: Whether the process's own solver is compared too, where the data were simulated.
-        physics: Which physical quantities are measured, on the first field; `auto` goes by the process that made the data.
+        physics: Which physical quantities are measured, on the first field: `auto` for those that the process of simulated data
+            brings, others for imported data, of which the frames alone are known.
         conventions: Whether the numbers of OpenSTL and MicroEvoEval tables are computed too, in their own definitions.
         metrics: Python modules that register metrics of your own, on PYTHONPATH or installed.
         output: Folder of the results.
@@ -262,15 +263,14 @@ def _external(predictions: str | Mapping[str, Any] | None, protocols: list[str],
 def _scores(
     protocols: Mapping[str, Protocol],
     fields: list[str],
-    physics: Kind | Literal["auto"],
+    physics: Kind,
     leads: list[int],
     conventions: bool,
 ) -> dict[str, Scores]:
     scores = {}
     for name, protocol in protocols.items():
         store = protocol.windows(fields).store
-        kind = kind_of(store) if physics == "auto" else physics
-        quantities = PhysicalQuantities(store, kind, protocol.n_past)
+        quantities = PhysicalQuantities(store, physics, protocol.n_past)
         measured = {quantity.name for quantity in quantities([0])}
         metrics = [one for one in registered(conventions=conventions) if one.of == "frames"]
         metrics = [one for one in metrics if not one.where or one.where in measured]

@@ -63,7 +63,7 @@ def benchmark(args: Sequence[str]) -> None:
 
 def compare(args: Sequence[str]) -> None:
     """Compare simulated trajectories with a published sample."""
-    from microevo.likeness import compare as run
+    from microevo.validation import compare as run
 
     run(**_parse("compare", run, args))
 

@@ -11,7 +11,7 @@ DEBUG = "MICROEVO_DEBUG"
 COMMANDS = {
     "simulate": "simulate trajectories with a phase-field solver into a zarr store",
     "import": "turn frames made by others (.npy, .npz, HDF5, PNG, TIFF) into a zarr store",
-    "compare": "hold simulated trajectories against a published sample: statistics, bands, a picture",
+    "compare": "compare simulated trajectories with a published sample: descriptors, acceptance intervals, a picture",
     "fit": "train a model on a store",
     "validate": "evaluate a checkpoint on the validation split",
     "test": "evaluate a checkpoint on the test split: a long CSV and a curve of error against lead",

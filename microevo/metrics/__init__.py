@@ -1,6 +1,7 @@
-"""Distances between forecast and truth: pixel by pixel, by published conventions, and of physical statistics."""
+"""Metrics: pixel-wise errors, physical quantities with the statistics behind them, and the definitions of published tables."""
 
-from microevo.metrics.conventions import (
+from microevo.metrics.change import persistence_rmse, rms_change
+from microevo.metrics.compat import (
     leapsr_microevoeval,
     letap_microevoeval,
     mae_openstl,
@@ -11,10 +12,37 @@ from microevo.metrics.conventions import (
     ssim_gaussian_openstl,
     ssim_openstl,
 )
-from microevo.metrics.dendrite import dendrite_quantities
+from microevo.metrics.dendrite import dendrite_quantities, mean_gradient_magnitude, solid_fraction, tip_radius
 from microevo.metrics.distribution import histogram, total_variation, wasserstein
-from microevo.metrics.grains import grain_quantities
+from microevo.metrics.grains import (
+    adjacent_grains,
+    grain_quantities,
+    grain_sides,
+    junction_angles,
+    relative_radii,
+    segment_grains,
+    triple_junctions,
+)
+from microevo.metrics.interface import (
+    BoundaryProfile,
+    contour_curvature,
+    grain_boundary_profile,
+    interface_length,
+    interface_quantities,
+    interface_width,
+    squared_gradient,
+)
 from microevo.metrics.lead import LeadMetric
+from microevo.metrics.objects import area_fraction, areas, count_objects, label, object_areas, threshold_mask
+from microevo.metrics.particles import (
+    follow,
+    followed_areas,
+    growth_rates,
+    link,
+    merged_or_split,
+    particle_quantities,
+    particles_lost,
+)
 from microevo.metrics.pixel import (
     CorrelationTime,
     absolute_error,
@@ -25,7 +53,7 @@ from microevo.metrics.pixel import (
     squared_error,
     ssim,
 )
-from microevo.metrics.quantity import Bins, Comparison, Fit, Quantity, compare, measure
+from microevo.metrics.quantity import Bins, Fit, Quantity, measure, measure_errors
 from microevo.metrics.registry import (
     Metric,
     NotApplicableError,
@@ -37,56 +65,105 @@ from microevo.metrics.registry import (
     rows_of,
     shown,
 )
-from microevo.metrics.spinodal import image_free_energy, spinodal_quantities
+from microevo.metrics.spinodal import energy_quantities, mixture_quantities, spinodal_quantities
+from microevo.metrics.structure import (
+    characteristic_length,
+    mean_wave_number,
+    peak_wave_number,
+    power_spectrum,
+    structure_factor,
+    structure_quantities,
+    wave_numbers,
+)
 from microevo.metrics.table import mean_at_leads
-from microevo.metrics.tracking import tracking_metrics
 from microevo.metrics.trend import growth_exponent, slope
-from microevo.metrics.wave import wave_quantities
+from microevo.metrics.wave import DampedWave, FrameWaves, fit_damped_wave, fit_frames, wave_quantities
 
 __all__ = [
     "Bins",
-    "Comparison",
+    "BoundaryProfile",
     "CorrelationTime",
+    "DampedWave",
     "Fit",
+    "FrameWaves",
     "LeadMetric",
     "Metric",
     "NotApplicableError",
     "Quantity",
     "absolute_error",
+    "adjacent_grains",
     "applicable",
-    "compare",
+    "area_fraction",
+    "areas",
+    "characteristic_length",
+    "contour_curvature",
     "correlation",
     "correlation_time",
+    "count_objects",
     "dendrite_quantities",
+    "energy_quantities",
     "find",
+    "fit_damped_wave",
+    "fit_frames",
+    "follow",
+    "followed_areas",
+    "grain_boundary_profile",
     "grain_quantities",
+    "grain_sides",
     "growth_exponent",
+    "growth_rates",
     "histogram",
-    "image_free_energy",
     "import_metrics",
+    "interface_length",
+    "interface_quantities",
+    "interface_width",
+    "junction_angles",
+    "label",
     "leapsr_microevoeval",
     "letap_microevoeval",
+    "link",
     "mae_openstl",
     "mean_at_leads",
+    "mean_gradient_magnitude",
+    "mean_wave_number",
     "measure",
+    "measure_errors",
+    "merged_or_split",
     "metric",
     "microevoeval_total",
+    "mixture_quantities",
     "mse_openstl",
+    "object_areas",
+    "particle_quantities",
+    "particles_lost",
+    "peak_wave_number",
+    "persistence_rmse",
+    "power_spectrum",
     "psnr",
     "psnr_openstl",
     "registered",
     "relative_l2",
+    "relative_radii",
+    "rms_change",
     "rows_of",
+    "segment_grains",
     "shown",
     "slope",
     "snr_openstl",
+    "solid_fraction",
     "spinodal_quantities",
     "squared_error",
+    "squared_gradient",
     "ssim",
     "ssim_gaussian_openstl",
     "ssim_openstl",
+    "structure_factor",
+    "structure_quantities",
+    "threshold_mask",
+    "tip_radius",
     "total_variation",
-    "tracking_metrics",
+    "triple_junctions",
     "wasserstein",
+    "wave_numbers",
     "wave_quantities",
 ]

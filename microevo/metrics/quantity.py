@@ -1,9 +1,9 @@
-"""What is measured on frames, and how a forecast's value is compared with the truth's.
+"""Physical quantities: what is measured on frames, and how a forecast's value is compared with the truth's.
 
-A *statistic* maps frames of one field to one number or one curve per frame, a *metric* compares forecast and truth. Both
-are plain functions; a `Quantity` puts a statistic, its unit and its distance under a name, so that a benchmark can go
-through a list of them. Statistics are numpy; metrics take tensors or NumPy arrays and return tensors: `frames_of` is the
-only place where the one becomes the other.
+A *statistic* is a plain function that maps frames of one field to one number or one curve per frame. A `Quantity` gives a
+statistic its name, its unit and its distance between two values, so that a benchmark can go through a list of them.
+Statistics work on NumPy arrays; `measure` and `measure_errors` take tensors or arrays, and `frames_of` is the only place
+where the one becomes the other.
 Lengths are in pixels [px] and times in frames [fr], whatever the units of the process.
 """
 
@@ -80,44 +80,17 @@ def log_ratio(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """A metric that needs forecast and truth together.
-
-    Attributes:
-        name: Name in tables.
-        long_name: What it is, in words.
-        unit: Its unit, `1` if it has none.
-        error: Frames of forecast and truth, `B before+T H W` each, to one error per frame; lower is better.
-        before: Past frames that it looks back over, which must stand before the first lead.
-    """
-
-    name: str
-    long_name: str
-    unit: str
-    error: Distance
-    before: int = 0
-
-    def __call__(
-        self,
-        prediction: Float[Array, "B T C H W"],
-        target: Float[Array, "B T C H W"],
-        past: Float[Array, "B P C H W"] | None = None,
-        field: int = 0,
-    ) -> Float[Tensor, "B T"]:
-        """Error of each forecast frame; see `compare` for the arguments."""
-        return compare([self], prediction, target, past, field)[self.name]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """A statistic with its unit, and the distance between two values of it.
+    """A physical quantity: a statistic with its unit, and the distance between two values of it.
 
     Attributes:
         name: Name in tables.
         long_name: What it is, in words.
         unit: Its unit, `1` if it has none.
-        statistic: Frames of one field, `B before+T H W`, to values `B before+T` or curves `B before+T K`.
-        distance: Values of forecast and truth to one error per frame; lower is better.
+        statistic: Frames of one field, `B before+T H W`, to values `B before+T` or curves `B before+T K`; None where
+            forecast and truth have no values of their own and can only be compared.
+        distance: Values of forecast and truth (their frames, if there is no statistic) to one error per frame; lower is
+            better.
         error_name: What the distance is, in words, if it is not the difference.
         error_unit: Unit of the distance, that of the statistic unless given.
         better: `match` if the truth's value is the aim, `low` if a law asks for the lowest whatever the truth's is.
@@ -129,7 +102,7 @@ class Quantity:
     name: str
     long_name: str
     unit: str
-    statistic: Statistic
+    statistic: Statistic | None
     distance: Distance = difference
     error_name: str = ""
     error_unit: str | None = None
@@ -140,6 +113,8 @@ class Quantity:
 
     def error(self, prediction: Frames, target: Frames) -> np.ndarray:
         """Error of each frame of a forecast, `B T H W`, in numpy."""
+        if self.statistic is None:
+            return self.distance(prediction, target)
         return self.distance(self.statistic(prediction), self.statistic(target))
 
     def __call__(
@@ -149,8 +124,8 @@ class Quantity:
         past: Float[Array, "B P C H W"] | None = None,
         field: int = 0,
     ) -> Float[Tensor, "B T"]:
-        """Error of each forecast frame; see `compare` for the arguments."""
-        return compare([self], prediction, target, past, field)[self.name]
+        """Error of each forecast frame; see `measure_errors` for the arguments."""
+        return measure_errors([self], prediction, target, past, field)[self.name]
 
 
 def measure(
@@ -159,7 +134,7 @@ def measure(
     past: Float[Array, "B P C H W"] | None = None,
     field: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Every statistic of a list, by name, float64: `B T`, or `B T K` for curves.
+    """Values of the quantities that have a statistic, by name, float64: `B T`, or `B T K` for curves.
 
     Args:
         quantities: What to measure.
@@ -168,23 +143,27 @@ def measure(
         field: Which of the fields is measured.
     """
     by_reach = {reach: frames_of(frames, past, field, reach) for reach in {q.before for q in quantities}}
-    return {q.name: _over_leads(q.statistic(by_reach[q.before]), frames.shape[1]) for q in quantities}
+    return {
+        q.name: _over_leads(q.statistic(by_reach[q.before]), frames.shape[1])
+        for q in quantities
+        if q.statistic is not None
+    }
 
 
-def compare(
-    metrics: Sequence[Quantity | Comparison],
+def measure_errors(
+    quantities: Sequence[Quantity],
     prediction: Float[Array, "B T C H W"],
     target: Float[Array, "B T C H W"],
     past: Float[Array, "B P C H W"] | None = None,
     field: int = 0,
 ) -> dict[str, Float[Tensor, "B T"]]:
-    """Every metric of a list, by name: one error per forecast frame, lower is better.
+    """Errors of the quantities, by name: one per forecast frame, lower is better.
 
     Args:
-        metrics: What to compare.
+        quantities: What to compare.
         prediction: Forecast.
         target: Truth.
-        past: What came before both, needed by metrics that look back.
+        past: What came before both, needed by quantities that look back.
         field: Which of the fields is measured.
 
     Raises:
@@ -196,9 +175,9 @@ def compare(
             f"{tuple(target.shape)}"
         )
     prediction, target = as_tensor(prediction), as_tensor(target)
-    reaches = {metric.before for metric in metrics}
+    reaches = {quantity.before for quantity in quantities}
     pairs = {reach: [frames_of(x, past, field, reach) for x in (prediction, target)] for reach in reaches}
-    errors = {metric.name: _over_leads(metric.error(*pairs[metric.before]), target.shape[1]) for metric in metrics}
+    errors = {q.name: _over_leads(q.error(*pairs[q.before]), target.shape[1]) for q in quantities}
     return {name: torch.from_numpy(error).float().to(target.device) for name, error in errors.items()}
 
 

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +15,9 @@ from microevo.processes.integrators.base import Stepper
 from microevo.processes.integrators.transforms import modes_of
 from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
+
+if TYPE_CHECKING:
+    import microevo.metrics
 
 SAFETY = 0.5  # of the stability limits; nearer to them nothing looks broken, but a fifth of the solid is missing
 CELLS_PER_INTERFACE = 2.0  # of the 10-90 % width; the published parameters have 2.07
@@ -141,6 +145,14 @@ class DendriticSolidification(Process):
         state = torch.zeros(len(generators), 2, *self.grid.shape, dtype=torch.float64)
         state[:, :1] = ((y[:, None] ** 2 + x**2) < (p or self.vary({})).seed_radius ** 2).double()
         return state
+
+    def quantities(
+        self, first: Float[np.ndarray, "n H W"], p: Parameters | None = None
+    ) -> Sequence["microevo.metrics.Quantity"]:
+        """Solid fraction, tips and interface of the crystal."""
+        from microevo.metrics.dendrite import dendrite_quantities  # takes its time to import
+
+        return dendrite_quantities(periodic=self.grid.boundary == "periodic")
 
     def stepper(self, p: Parameters | None = None) -> "DendriteStepper":
         """Explicit Euler in phi, explicit or implicit in T."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from microevo.processes.initial import random_voronoi
 from microevo.processes.integrators.base import Stepper
 from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
+
+if TYPE_CHECKING:
+    import microevo.metrics
 
 CELLS_PER_BOUNDARY = 3.0  # of the 10-90 % width; below, the grid pins the boundaries
 # 10-90 % width of a flat boundary [sqrt(k)] against gamma; 2 sqrt(2) artanh(0.8) at 1.5, else of converged profiles.
@@ -123,6 +126,14 @@ class GrainGrowth(Process):
     def largest_step(self) -> float:
         """Stability limit of the explicit step [1 / (L m)]."""
         return 2 / (8 * self.k + max(2.0, 2 * self.gamma - 1))
+
+    def quantities(
+        self, first: Float[np.ndarray, "n H W"], p: Parameters | None = None
+    ) -> Sequence["microevo.metrics.Quantity"]:
+        """Number, areas, sides and angles of the grains, in pixels."""
+        from microevo.metrics.grains import grain_quantities  # takes its time to import
+
+        return grain_quantities(periodic=self.grid.boundary == "periodic")
 
     def free_energy(self, eta: Float[Tensor, "Q H W"]) -> float:
         """Total free energy of the order parameters of one trajectory, 0 without boundaries [m cells^2].

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +14,9 @@ from microevo.processes.grid import Grid
 from microevo.processes.integrators.base import Stepper
 from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
+
+if TYPE_CHECKING:
+    import microevo.metrics
 
 FRAMES_PER_PERIOD = 5.0  # with fewer the wave seems to stand, or to travel backwards
 
@@ -108,6 +112,14 @@ class PlaneWave(Process):
     def stepper(self, p: Parameters | None = None) -> "TurningWave":
         """No solver: the closed form at each time."""
         return TurningWave(*_turning(p or self.vary({})))
+
+    def quantities(
+        self, first: Float[np.ndarray, "n H W"], p: Parameters | None = None
+    ) -> Sequence["microevo.metrics.Quantity"]:
+        """Those of a plane wave fitted to each frame."""
+        from microevo.metrics.wave import wave_quantities  # takes its time to import
+
+        return wave_quantities()
 
     def state_from_frames(
         self, past: Float[Tensor, "n n_past C *pixels"], p: Parameters | None = None

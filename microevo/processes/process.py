@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from microevo.processes.integrators.bdf2 import SpectralBDF2
 from microevo.processes.integrators.runge_kutta import RungeKutta
 from microevo.processes.integrators.transforms import modes_of
 from microevo.processes.parameters import Parameters
+
+if TYPE_CHECKING:
+    import microevo.metrics
 
 OWN = "microevo.processes"  # whose modules a store may name; also the group of entry points of other packages
 # Values of settings in earlier stores, and what they are called now.
@@ -140,6 +143,19 @@ class Process(ABC):
             p: The parameters of the trajectories.
         """
         return None
+
+    # ------------------------------------------------------ what is measured on it
+
+    def quantities(
+        self, first: Float[np.ndarray, "n H W"], p: Parameters | None = None
+    ) -> Sequence["microevo.metrics.Quantity"]:
+        """Physical quantities that a benchmark measures on images of the first field; by default there are none.
+
+        Args:
+            first: First saved frame of each trajectory.
+            p: The parameters of the trajectories; those of the process unless given.
+        """
+        return ()
 
     # ------------------------------------------------------------- parameters
 

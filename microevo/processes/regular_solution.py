@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from microevo.processes.integrators.transforms import modes_of
 from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
 from microevo.processes.regular_flow import DILUTE, RegularFlow
+
+if TYPE_CHECKING:
+    import microevo.metrics
 
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
 BOUNDS = (-0.01, 1.01)  # of c; a solution that leaves them is no longer one
@@ -167,6 +170,21 @@ class RegularSolution(Process):
         outside = torch.logit(inside) * (u - inside)
         density = _free_energy_density(inside, omega) + outside + u * gradient / 2
         return grid.cell_volume * density.flatten(1).sum(1)
+
+    def quantities(
+        self, first: Float[np.ndarray, "n H W"], p: Parameters | None = None
+    ) -> Sequence["microevo.metrics.Quantity"]:
+        """Composition, energy, structure, interfaces and particles of the mixture."""
+        from microevo.metrics.spinodal import mixture_quantities  # takes its time to import
+        from microevo.processes.image_energy import image_free_energy
+
+        return mixture_quantities(
+            first,
+            periodic=self.grid.boundary == "periodic",
+            threshold=0.5,
+            energy=image_free_energy(self, p),
+            from_quench=True,
+        )
 
     # ------------------------------------------------------------- simulation
 

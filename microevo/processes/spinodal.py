@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from microevo.processes.integrators.bdf2 import SpectralBDF2
 from microevo.processes.integrators.transforms import modes_of
 from microevo.processes.parameters import Parameters
 from microevo.processes.process import Field, Process
+
+if TYPE_CHECKING:
+    import microevo.metrics
 
 DOMAINS = 0.3  # deviation from the mean, in half gaps and root mean square, from which on the mixture has domains
 CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
@@ -153,6 +156,21 @@ class SpinodalDecomposition(Process):
             parts = (y.square() - self.half_gap**2).square(), modes.square() * slopes
             sums = torch.stack([part.flatten(1).sum(1, dtype=torch.float64) for part in parts], dim=1)
         return grid.cell_volume * (self.rho * sums[:, 0] + kappa.to(sums) / 2 * sums[:, 1])
+
+    def quantities(
+        self, first: Float[np.ndarray, "n H W"], p: Parameters | None = None
+    ) -> Sequence["microevo.metrics.Quantity"]:
+        """Composition, energy, structure, interfaces and particles of the mixture."""
+        from microevo.metrics.spinodal import mixture_quantities  # takes its time to import
+        from microevo.processes.image_energy import image_free_energy
+
+        return mixture_quantities(
+            first,
+            periodic=self.grid.boundary == "periodic",
+            threshold=self.middle,
+            energy=image_free_energy(self, p),
+            from_quench=True,
+        )
 
     # ------------------------------------------------------------ the equation
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from lightning import Callback
 
-from microevo import benchmark, callbacks, likeness, models, processes
+from microevo import benchmark, callbacks, models, processes, validation
 from microevo.cli import commands
 from microevo.cli.main import COMMANDS
 from microevo.cli.parser import Parser
@@ -59,7 +59,7 @@ def test_every_option_of_our_commands_is_explained(name):
     functions = {
         "simulate": generate,
         "import": import_frames,
-        "compare": likeness.compare,
+        "compare": validation.compare,
         "benchmark": benchmark.run,
     }
     parser = commands.parser(name, functions[name]) if name in functions else training_parser(name)

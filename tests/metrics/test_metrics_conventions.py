@@ -10,8 +10,8 @@ from skimage.measure import label
 from skimage.metrics import structural_similarity
 from skimage.transform import resize
 
-from microevo.metrics import conventions
-from microevo.metrics.conventions import (
+from microevo.metrics import compat
+from microevo.metrics.compat import (
     leapsr_microevoeval,
     letap_microevoeval,
     mae_openstl,
@@ -118,7 +118,7 @@ def test_leapsr_counts_outermost_outlines_only():
 def test_the_enlargement_is_bilinear():
     image = (np.random.default_rng(0).random((66, 66)) > 0.5).astype(np.uint8) * np.uint8(255)
     exact = resize(image.astype(float), (256, 256), order=1, mode="edge", anti_aliasing=False)
-    np.testing.assert_allclose(conventions._enlarged(image), exact, atol=1.0)
+    np.testing.assert_allclose(compat._enlarged(image), exact, atol=1.0)
 
 
 def test_bright_regions_agree_with_scikit_image_where_nothing_is_in_doubt():

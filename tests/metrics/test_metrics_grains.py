@@ -9,9 +9,9 @@ import torch
 from scipy import ndimage
 from scipy.spatial import Voronoi, cKDTree
 
-from microevo.metrics import compare, grain_quantities, histogram, measure, wasserstein
-from microevo.metrics.grains import ANGLES
-from microevo.statistics.grains import (
+from microevo.metrics import grain_quantities, histogram, measure, measure_errors, wasserstein
+from microevo.metrics.grains import (
+    ANGLES,
     adjacent_grains,
     grain_sides,
     junction_angles,
@@ -19,7 +19,7 @@ from microevo.statistics.grains import (
     segment_grains,
     triple_junctions,
 )
-from microevo.statistics.objects import areas
+from microevo.metrics.objects import areas
 
 QUANTITIES = grain_quantities()
 PUBLISHED = Path(__file__).parents[3] / "shared" / "real" / "Grain_growth_test_10_10.npy"
@@ -166,9 +166,9 @@ def test_values_of_a_known_polycrystal(frame):
 
 def test_the_perfect_forecast_has_no_error_and_a_shifted_one_has_its_statistics(frame):
     truth = batch(frame)
-    for name, error in compare(QUANTITIES, truth.clone(), truth).items():
+    for name, error in measure_errors(QUANTITIES, truth.clone(), truth).items():
         assert error.item() == 0, name
-    shifted = compare(QUANTITIES, truth.roll((13, 40), (3, 4)), truth)
+    shifted = measure_errors(QUANTITIES, truth.roll((13, 40), (3, 4)), truth)
     assert shifted["grain_count"].item() == shifted["grain_area"].item() == 0
     assert shifted["grain_size_w1"].item() < 0.03  # a few pixels between two grains go to the other one
     assert shifted["junction_angle_w1"].item() < 2
@@ -177,14 +177,14 @@ def test_the_perfect_forecast_has_no_error_and_a_shifted_one_has_its_statistics(
 def test_other_polycrystals_are_told_apart(frame):
     generator = np.random.default_rng(3)
     fine = micrograph(generator.random((60, 2)) * 64, 64)
-    errors = compare(QUANTITIES, batch(fine), batch(frame))
+    errors = measure_errors(QUANTITIES, batch(fine), batch(frame))
     assert errors["grain_count"].item() > 15
     assert errors["grain_size_tv"].item() > 0.2
     assert all(error.item() > 0 for error in errors.values())
 
 
 def test_a_blurred_forecast_loses_its_grains(frame):
-    errors = compare(QUANTITIES, batch(ndimage.gaussian_filter(frame, 3, mode="wrap")), batch(frame))
+    errors = measure_errors(QUANTITIES, batch(ndimage.gaussian_filter(frame, 3, mode="wrap")), batch(frame))
     assert errors["grain_count"].item() > 5
 
 
@@ -193,7 +193,7 @@ def test_only_the_frame_that_is_not_finite_has_no_value(frame, value):
     truth = batch(frame, frame, frame)
     prediction = truth.clone()
     prediction[1, 0, 0, 3, 3] = value
-    for name, error in compare(QUANTITIES, prediction, truth).items():
+    for name, error in measure_errors(QUANTITIES, prediction, truth).items():
         assert error.isnan().flatten().tolist() == [False, True, False], name
 
 
@@ -205,15 +205,15 @@ def test_no_grains_is_a_count_of_zero_and_no_mean_area(frame):
 
 def test_a_forecast_without_grains_has_the_worst_distributions(frame):
     grey = np.full((64, 64), 0.7)
-    errors = {name: error.item() for name, error in compare(QUANTITIES, batch(grey), batch(frame)).items()}
+    errors = {name: error.item() for name, error in measure_errors(QUANTITIES, batch(grey), batch(frame)).items()}
     assert errors["grain_count"] == 30
     assert math.isnan(errors["grain_area"])  # no grain, no mean
     assert errors["grain_size_tv"] == errors["grain_sides_tv"] == 1
     assert errors["grain_size_w1"] == 3
     assert errors["junction_angle_w1"] == 350
     # Forecast or truth, and nothing differs where neither has any.
-    assert compare(QUANTITIES, batch(frame), batch(grey))["grain_size_tv"].item() == 1
-    assert compare(QUANTITIES, batch(grey), batch(grey))["grain_size_tv"].item() == 0
+    assert measure_errors(QUANTITIES, batch(frame), batch(grey))["grain_size_tv"].item() == 1
+    assert measure_errors(QUANTITIES, batch(grey), batch(grey))["grain_size_tv"].item() == 0
 
 
 def test_angles_about_120_degrees_are_in_one_bin_and_sharp_ones_apart():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from microevo.metrics import compare, dendrite_quantities, measure, wave_quantities
+from microevo.metrics import dendrite_quantities, measure, measure_errors, wave_quantities
 from microevo.processes import PlaneWave, simulate
 from microevo.processes.process import trajectory_generator
 
@@ -45,16 +45,18 @@ def test_a_growing_disc(crystal):
 
 def test_a_frozen_crystal_falls_behind_at_the_speed_of_the_true_one(crystal):
     past, future = crystal
-    errors = compare(dendrite_quantities(), past[:, -1:].expand_as(future), future, past)
+    errors = measure_errors(dendrite_quantities(), past[:, -1:].expand_as(future), future, past)
     assert errors["tip_speed"][0, 5:].mean() == pytest.approx(SPEED, rel=0.1)
     for name in ("tip_radius", "solid_fraction", "gradient_magnitude"):
         assert (errors[name][0].diff() >= 0).all(), name
-    assert all((error == 0).all() for error in compare(dendrite_quantities(), future.clone(), future, past).values())
+    assert all(
+        (error == 0).all() for error in measure_errors(dendrite_quantities(), future.clone(), future, past).values()
+    )
 
 
 def test_a_crystal_of_melt_only_has_no_tip(crystal):
     past, future = crystal
-    errors = compare(dendrite_quantities(), torch.zeros_like(future), future, past)
+    errors = measure_errors(dendrite_quantities(), torch.zeros_like(future), future, past)
     assert errors["tip_radius"].isnan().all()
     assert errors["solid_fraction"].isfinite().all()
 
@@ -63,7 +65,7 @@ def test_crystals_that_are_not_finite(crystal):
     past, future = crystal
     prediction = future.clone()
     prediction[0, 4] = math.inf
-    for name, error in compare(dendrite_quantities(lag=3), prediction, future, past).items():
+    for name, error in measure_errors(dendrite_quantities(lag=3), prediction, future, past).items():
         assert error[0].isnan().nonzero().flatten().tolist() == ([4, 7] if name == "tip_speed" else [4]), name
 
 
@@ -90,14 +92,14 @@ def test_a_standing_and_a_backward_forecast(wave):
     backward = past[:, :3].flip(1)
     values = measure(wave_quantities(), backward, past)
     np.testing.assert_allclose(values["phase_velocity"], -process.speed, rtol=1e-3)
-    errors = compare(wave_quantities(), backward, future[:, :3], past)
+    errors = measure_errors(wave_quantities(), backward, future[:, :3], past)
     np.testing.assert_allclose(errors["phase_velocity"], 2 * process.speed, rtol=1e-3)
     assert errors["wave_direction"].max() < 0.01
 
 
 def test_a_wave_of_half_the_contrast_is_wrong_in_amplitude_alone(wave):
     _, past, future = wave
-    errors = compare(wave_quantities(), 0.5 + (future - 0.5) / 2, future, past)
+    errors = measure_errors(wave_quantities(), 0.5 + (future - 0.5) / 2, future, past)
     np.testing.assert_allclose(
         errors["wave_amplitude"], measure(wave_quantities(), future, past)["wave_amplitude"] / 2, rtol=1e-3
     )
@@ -109,7 +111,7 @@ def test_waves_that_are_not_finite_or_not_there(wave):
     _, past, future = wave
     prediction = future.clone()
     prediction[0, 6, 0, 0, 0] = math.nan
-    for name, error in compare(wave_quantities(), prediction, future, past).items():
+    for name, error in measure_errors(wave_quantities(), prediction, future, past).items():
         assert error[0].isnan().tolist() == [False] * 6 + [True] * 14, name
     flat = measure(wave_quantities(), torch.full_like(future, 0.5), past)
     np.testing.assert_array_equal(flat["wave_amplitude"], 0)

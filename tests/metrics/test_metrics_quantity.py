@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from microevo.metrics import Comparison, Quantity, compare, measure
+from microevo.metrics import Quantity, measure, measure_errors
 from microevo.metrics.quantity import Shared, all_frames, difference, each_frame, log_ratio
 
 MEAN = Quantity(name="mean", long_name="mean", unit="1", statistic=each_frame(np.mean))
@@ -19,8 +19,12 @@ CHANGE = Quantity(
     ),
     before=2,
 )
-LARGEST = Comparison(
-    name="largest", long_name="largest error", unit="1", error=lambda p, t: np.abs(p - t).max(axis=(2, 3))
+LARGEST = Quantity(
+    name="largest",
+    long_name="largest error",
+    unit="1",
+    statistic=None,
+    distance=lambda p, t: np.abs(p - t).max(axis=(2, 3)),
 )
 
 
@@ -36,7 +40,7 @@ def test_values_and_errors_of_the_chosen_field(past_truth_forecast):
     for field in (0, 1):
         means = forecast[:, :, field].mean((2, 3))
         np.testing.assert_allclose(measure([MEAN], forecast, field=field)["mean"], means, rtol=1e-5)
-        errors = compare([MEAN, LARGEST], forecast, truth, field=field)
+        errors = measure_errors([MEAN, LARGEST], forecast, truth, field=field)
         torch.testing.assert_close(errors["mean"], (means - truth[:, :, field].mean((2, 3))).abs())
         torch.testing.assert_close(errors["largest"], (forecast - truth)[:, :, field].abs().amax((2, 3)))
     torch.testing.assert_close(MEAN(forecast, truth, field=1), errors["mean"])
@@ -55,7 +59,7 @@ def test_what_looks_back_sees_the_last_past_frames(past_truth_forecast):
 def test_wrong_input_is_refused(past_truth_forecast):
     _, truth, forecast = past_truth_forecast
     with pytest.raises((ValueError, TypeError)):  # the shape hints raise TypeError first where they are checked
-        compare([MEAN], forecast[:, :5], truth)
+        measure_errors([MEAN], forecast[:, :5], truth)
     with pytest.raises(ValueError, match="field must be one of the 2 fields, counted from 0, but it is 2"):
         measure([MEAN], truth, field=2)
 
@@ -110,7 +114,9 @@ def test_arrays_are_measured_as_tensors_are(past_truth_forecast):
     for name, values in measure([CHANGE, MEAN], truth, past).items():
         np.testing.assert_array_equal(measure([CHANGE, MEAN], arrays[1], arrays[0])[name], values)
     metrics = [CHANGE, LARGEST]
-    for name, error in compare(metrics, forecast, truth, past).items():
-        torch.testing.assert_close(compare(metrics, arrays[2], arrays[1], arrays[0])[name], error, rtol=0, atol=0)
+    for name, error in measure_errors(metrics, forecast, truth, past).items():
+        torch.testing.assert_close(
+            measure_errors(metrics, arrays[2], arrays[1], arrays[0])[name], error, rtol=0, atol=0
+        )
     for metric in metrics:
         torch.testing.assert_close(metric(arrays[2], arrays[1], arrays[0]), metric(forecast, truth, past))

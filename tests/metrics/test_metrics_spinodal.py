@@ -8,20 +8,20 @@ import torch
 from scipy import ndimage
 
 from microevo.metrics import (
-    compare,
     correlation,
-    image_free_energy,
     measure,
+    measure_errors,
+    particle_quantities,
     spinodal_quantities,
     squared_error,
-    tracking_metrics,
 )
 from microevo.processes import Grid, RegularSolution, SpinodalDecomposition, simulate
+from microevo.processes.image_energy import image_free_energy
 from microevo.processes.process import trajectory_generator
 
 PROCESS = SpinodalDecomposition(composition=0.65, first_frame=200.0, frame_interval=20.0)
 QUANTITIES = spinodal_quantities((64, 64), periodic=True, energy=image_free_energy(PROCESS))
-METRICS = (*QUANTITIES, *tracking_metrics(periodic=True, lag=3))
+METRICS = (*QUANTITIES, *particle_quantities(periodic=True, lag=3))
 PERIODIC = {quantity.name for quantity in QUANTITIES}  # statistics that a shift leaves alone
 N_PAST = 4
 
@@ -54,7 +54,7 @@ def errors(forecasts, trajectories):
     past, truth = trajectories
     table = {}
     for name, forecast in forecasts.items():
-        values = compare(METRICS, forecast, truth, past) | {
+        values = measure_errors(METRICS, forecast, truth, past) | {
             "mse": squared_error(forecast, truth),
             "decorrelation": 1 - correlation(forecast, truth),
         }
@@ -153,9 +153,13 @@ def test_a_plane_wave_lies_in_one_band_and_its_power_goes_with_the_square():
     powers = [values[name].item() for name in bands]
     assert powers[2] == pytest.approx(sum(powers), rel=1e-9)  # 0.589 rad/px
     louder = 0.5 + 2 * (wave - 0.5)
-    assert compare(QUANTITIES, louder, wave, wave)["structure_band_3"].item() == pytest.approx(math.log(4), rel=1e-3)
-    assert compare(QUANTITIES, wave, louder, wave)["structure_band_3"].item() == pytest.approx(math.log(4), rel=1e-3)
-    assert compare(QUANTITIES, louder, wave, wave)["structure_factor"].item() == pytest.approx(3)
+    assert measure_errors(QUANTITIES, louder, wave, wave)["structure_band_3"].item() == pytest.approx(
+        math.log(4), rel=1e-3
+    )
+    assert measure_errors(QUANTITIES, wave, louder, wave)["structure_band_3"].item() == pytest.approx(
+        math.log(4), rel=1e-3
+    )
+    assert measure_errors(QUANTITIES, louder, wave, wave)["structure_factor"].item() == pytest.approx(3)
 
 
 @pytest.mark.parametrize("periodic", [True, False])
@@ -167,7 +171,7 @@ def test_power_that_no_picture_shows_does_not_count(periodic):
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def error(forecast: torch.Tensor) -> float:
-        return compare(quantities, forecast, truth, truth)["structure_band_5"].item()
+        return measure_errors(quantities, forecast, truth, truth)["structure_band_5"].item()
 
     rounding = 1 / 255 / math.sqrt(12)
     assert error(truth + 0.05 * rounding * noise) < 0.01
@@ -198,7 +202,9 @@ def test_droplets_by_hand():
 
 def test_a_curvature_just_across_an_edge_is_far_by_bins_and_near_by_distance():
     errors = [
-        compare(QUANTITIES, droplets((32, 32), radius=radius), droplets((32, 32), radius=5.1), droplets((32, 32)))
+        measure_errors(
+            QUANTITIES, droplets((32, 32), radius=radius), droplets((32, 32), radius=5.1), droplets((32, 32))
+        )
         for radius in (5.2, 10.0)
     ]
     near, far = ({name: error[name].item() for name in ("curvature_tv", "curvature_w1")} for error in errors)
@@ -215,10 +221,10 @@ def test_both_distances_of_curvatures_share_one_histogram():
 
 def test_a_forecast_without_interfaces_has_the_worst_curvatures():
     blank = torch.full((1, 1, 1, 64, 64), 0.9)
-    errors = compare(QUANTITIES, blank, droplets((32, 32)), blank)
+    errors = measure_errors(QUANTITIES, blank, droplets((32, 32)), blank)
     assert errors["curvature_tv"].item() == 1
     assert errors["curvature_w1"].item() == pytest.approx(1.2)
-    assert compare(QUANTITIES, blank, blank, blank)["curvature_w1"].item() == 0
+    assert measure_errors(QUANTITIES, blank, blank, blank)["curvature_w1"].item() == 0
 
 
 # -------------------------------------------------------------- energies
@@ -298,28 +304,28 @@ def test_frames_that_are_not_finite_have_no_value(trajectories, value):
     past, truth = trajectories
     prediction = truth.clone()
     prediction[1, 2, 0, 7, 7] = value
-    for name, error in compare(QUANTITIES, prediction, truth, past).items():
+    for name, error in measure_errors(QUANTITIES, prediction, truth, past).items():
         lost = [2, 3] if name == "energy_rise" else [2]  # which looks at the frame before, too
         assert error.isnan().nonzero().tolist() == [[1, lead] for lead in lost], name
 
 
 def test_a_forecast_without_any_finite_frame_has_no_value(trajectories):
     past, truth = trajectories
-    for name, error in compare(METRICS, torch.full_like(truth, math.nan), truth, past).items():
+    for name, error in measure_errors(METRICS, torch.full_like(truth, math.nan), truth, past).items():
         assert error.isnan().all(), name
 
 
 def test_wild_forecasts_are_measured_without_a_crash(trajectories):
     past, truth = trajectories[0][:1], trajectories[1][:1, :2]
     for wild in (truth * 1e30, torch.zeros_like(truth), torch.rand_like(truth) * 1e6 - 5e5):
-        for name, error in compare(METRICS, wild, truth, past).items():
+        for name, error in measure_errors(METRICS, wild, truth, past).items():
             assert error.shape == (1, 2), name
 
 
 def test_no_value_depends_on_the_batch(trajectories, forecasts):
     past, truth = trajectories
-    whole = compare(METRICS, forecasts["blurred"], truth, past)
+    whole = measure_errors(METRICS, forecasts["blurred"], truth, past)
     for i in range(2):
-        one = compare(METRICS, forecasts["blurred"][i : i + 1], truth[i : i + 1], past[i : i + 1])
+        one = measure_errors(METRICS, forecasts["blurred"][i : i + 1], truth[i : i + 1], past[i : i + 1])
         for name, error in whole.items():
             torch.testing.assert_close(one[name][0], error[i], rtol=1e-5, atol=1e-8, equal_nan=True)

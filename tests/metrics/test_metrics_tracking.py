@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from microevo.metrics import Quantity, compare, measure, tracking_metrics
-from microevo.statistics.objects import label
-from microevo.statistics.particles import (
+from microevo.metrics import Quantity, measure, measure_errors, particle_quantities
+from microevo.metrics.objects import label
+from microevo.metrics.particles import (
     follow,
     followed_areas,
     growth_rates,
@@ -138,7 +138,7 @@ def test_a_particle_that_is_born_has_no_area_before():
 
 # ---------------------------------------------------------------- metrics
 
-METRICS = tracking_metrics(lag=2)
+METRICS = particle_quantities(lag=2)
 QUANTITIES = [metric for metric in METRICS if isinstance(metric, Quantity)]
 
 
@@ -162,9 +162,9 @@ def test_values_agree_with_the_areas():
 
 
 def test_a_perfect_forecast_has_no_error_and_a_frozen_one_the_change_of_area():
-    for name, errors in compare(METRICS, FUTURE.clone(), FUTURE, PAST).items():
+    for name, errors in measure_errors(METRICS, FUTURE.clone(), FUTURE, PAST).items():
         assert errors.abs().max() == 0, name
-    frozen = compare(METRICS, PAST[:, -1:].expand_as(FUTURE), FUTURE, PAST)
+    frozen = measure_errors(METRICS, PAST[:, -1:].expand_as(FUTURE), FUTURE, PAST)
     expected = np.abs(AREAS[4:] - AREAS[3]).mean(axis=1)
     np.testing.assert_allclose(frozen["particle_area"][0], expected, rtol=1e-6)
     assert frozen["particle_growth"][0, -1] > 0
@@ -178,7 +178,7 @@ def test_a_late_loss_is_better_than_none_at_all():
     costs = []
     for forecast in (future, [small, *future[:-1]], [small] * 5):
         arguments = (tensors(np.stack(frames)) for frames in (forecast, future, past))
-        costs.append(compare(METRICS, *arguments)["particles_lost"][0].tolist())
+        costs.append(measure_errors(METRICS, *arguments)["particles_lost"][0].tolist())
     assert costs == [[0] * 5, [0, 1, 0, 0, 0], [0, 1, 1, 1, 1]]
     assert measure(QUANTITIES, tensors(np.stack(future)), tensors(past))["particles_lost"].tolist() == [[0, 1, 1, 1, 1]]
 
@@ -195,7 +195,7 @@ def test_what_a_bridge_joins_does_not_grow():
 def test_a_particle_of_the_wrong_place_counts_as_lost():
     """The same areas elsewhere: statistics agree, the particles do not."""
     moved = FUTURE.roll((12, 36), (3, 4))  # onto no particle
-    errors = compare(METRICS, moved, FUTURE, PAST)
+    errors = measure_errors(METRICS, moved, FUTURE, PAST)
     np.testing.assert_allclose(errors["particle_area"][0], AREAS[4:].mean(axis=1), rtol=1e-6)
     assert errors["particle_growth"][0, 3:].max() == 0
 
@@ -203,32 +203,36 @@ def test_a_particle_of_the_wrong_place_counts_as_lost():
 def test_after_a_frame_that_is_not_finite_nothing_is_followed():
     prediction = FUTURE.clone()
     prediction[0, 3, 0, 0, 0] = math.nan
-    for name, errors in compare(METRICS, prediction, FUTURE, PAST).items():
+    for name, errors in measure_errors(METRICS, prediction, FUTURE, PAST).items():
         assert errors[0].isnan().tolist() == [False] * 3 + [True] * 7, name
     prediction = torch.full_like(FUTURE, math.inf)
-    for name, errors in compare(METRICS, prediction, FUTURE, PAST).items():
+    for name, errors in measure_errors(METRICS, prediction, FUTURE, PAST).items():
         assert errors.isnan().all(), name
 
 
 def test_frames_without_particles():
     blank = torch.ones_like(FUTURE)
-    errors = compare(METRICS, blank, FUTURE, PAST)
+    errors = measure_errors(METRICS, blank, FUTURE, PAST)
     assert errors["particle_area"][0, 0] > 0
-    assert compare(METRICS, blank, blank, torch.ones_like(PAST))["particle_area"].isnan().all()  # no particle to follow
+    assert (
+        measure_errors(METRICS, blank, blank, torch.ones_like(PAST))["particle_area"].isnan().all()
+    )  # no particle to follow
 
 
 def test_no_value_depends_on_the_batch():
     frames = torch.cat([FUTURE, FUTURE.roll(5, 3), FUTURE.flip(4)])
     past = torch.cat([PAST, PAST.roll(5, 3), PAST.flip(4)])
-    whole = compare(METRICS, past[:, -1:].expand_as(frames), frames, past)
+    whole = measure_errors(METRICS, past[:, -1:].expand_as(frames), frames, past)
     for i in range(3):
-        one = compare(METRICS, past[i : i + 1, -1:].expand(1, *frames.shape[1:]), frames[i : i + 1], past[i : i + 1])
+        one = measure_errors(
+            METRICS, past[i : i + 1, -1:].expand(1, *frames.shape[1:]), frames[i : i + 1], past[i : i + 1]
+        )
         for name in whole:
             torch.testing.assert_close(one[name][0], whole[name][i], rtol=0, atol=0, equal_nan=True)
 
 
 def test_too_few_past_frames_are_refused():
     with pytest.raises(ValueError, match="looks back over 2 frames, but past has 1"):
-        compare(METRICS, FUTURE, FUTURE, PAST[:, :1])
+        measure_errors(METRICS, FUTURE, FUTURE, PAST[:, :1])
     with pytest.raises(ValueError, match="looks back over 2 frames, but past has 0"):
         measure(QUANTITIES, FUTURE)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from microevo.statistics import persistence_rmse, rms_change
+from microevo.metrics import persistence_rmse, rms_change
 
 
 def test_change_of_frames_that_differ_by_known_steps() -> None:
@@ -20,11 +20,11 @@ def test_persistence_is_the_mean_over_windows_of_the_error_of_their_tenth_frame(
     frames = np.broadcast_to((t**2)[:, None, None], (40, 3, 3))
     last = np.array([9, 13, 17, 21])
     expected = [((last + lead) ** 2 - last**2).mean() for lead in (1, 10, 18)]
-    np.testing.assert_allclose(persistence_rmse(frames, (1, 10, 18)), expected)
+    np.testing.assert_allclose(persistence_rmse(frames, (1, 10, 18), starts=(0, 4, 8, 12)), expected)
     np.testing.assert_allclose(persistence_rmse(frames, (2,), n_past=1, starts=(5,)), [7**2 - 5**2])
 
 
 def test_windows_beyond_the_frames_are_not_made_up() -> None:
-    found = persistence_rmse(np.zeros((2, 31, 3, 3)), (9, 10))
+    found = persistence_rmse(np.zeros((2, 31, 3, 3)), (9, 10), starts=(0, 4, 8, 12))
     assert found[:, 0].tolist() == [0.0, 0.0]
     assert np.isnan(found[:, 1]).all()

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from microevo.statistics import mean_gradient_magnitude, solid_fraction, tip_radius
+from microevo.metrics import mean_gradient_magnitude, solid_fraction, tip_radius
 
 
 def test_a_round_crystal() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.measure import perimeter_crofton
 
-from microevo.statistics import (
+from microevo.metrics import (
     contour_curvature,
     grain_boundary_profile,
     interface_length,

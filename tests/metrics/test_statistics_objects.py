@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from microevo.statistics import area_fraction, areas, count_objects, label, object_areas, threshold_mask
+from microevo.metrics import area_fraction, areas, count_objects, label, object_areas, threshold_mask
 
 STRUCTURE = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.fft import dctn
 
-from microevo.statistics import (
+from microevo.metrics import (
     characteristic_length,
     mean_wave_number,
     peak_wave_number,

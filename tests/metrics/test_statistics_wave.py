@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from microevo.metrics import compare, measure, wave_quantities
+from microevo.metrics import fit_damped_wave, fit_frames, measure, measure_errors, wave_quantities
 from microevo.processes import Grid, PlaneWave, simulate, trajectory_generator
-from microevo.statistics import fit_damped_wave, fit_frames
 
 
 def still(wavelength: float, direction: float, *, amplitude: float = 0.4, phase: float = 0.3) -> np.ndarray:
@@ -142,7 +141,9 @@ def test_errors_of_forecasts_of_another_wave_or_none() -> None:
     forecast = torch.from_numpy(frames)[None, :, None]
     values = measure(wave_quantities(), forecast, past)
     assert np.isnan(values["wave_direction"][0]).tolist() == [False, True, False]
-    errors = {name: error[0].numpy() for name, error in compare(wave_quantities(), forecast, future, past).items()}
+    errors = {
+        name: error[0].numpy() for name, error in measure_errors(wave_quantities(), forecast, future, past).items()
+    }
     np.testing.assert_allclose(errors["wave_direction"], [90, np.nan, 0], atol=0.01)
     np.testing.assert_allclose(errors["wave_amplitude"], [0, 0.4, 0], atol=1e-4)
     np.testing.assert_allclose(errors["wavelength"], [0, np.nan, 30.27 - 11.87], atol=1e-3)

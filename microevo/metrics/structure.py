@@ -1,9 +1,18 @@
 """Length scales of a microstructure from its power spectrum: structure factor, mean and peak wave number."""
 
+import itertools
 import math
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
+
+from microevo.metrics.quantity import Bins, Fit, Quantity, Shared, all_frames, log_ratio
+from microevo.metrics.trend import growth_exponent
+
+BANDS = (0.0, 0.25, 0.5, 1.0, 2.0, float(np.pi))  # edges of the bands of wave numbers [rad/px]
+# Power of white noise with the variance that rounding to 256 greys between 0 and 1 adds: no picture shows less.
+ROUNDING = (1 / 255) ** 2 / 12  # of `power_spectrum`, whose mean is the variance [px^2]
 
 
 def power_spectrum(
@@ -88,3 +97,70 @@ def peak_wave_number(frames: Float[np.ndarray, "*batch H W"], *, periodic: bool)
 def characteristic_length(frames: Float[np.ndarray, "*batch H W"], *, periodic: bool) -> Float[np.ndarray, "*batch"]:
     """`2 pi / mean_wave_number`: the mean spacing of the pattern [px]."""
     return np.asarray(2 * math.pi / mean_wave_number(frames, periodic=periodic))
+
+
+# ------------------------------------------------------------------ quantities
+
+
+def structure_quantities(shape: tuple[int, int], *, periodic: bool) -> tuple[Quantity, ...]:
+    """Structure factor, its bands, and the characteristic length with its coarsening exponent.
+
+    The bands are compared by the logarithm of their ratio, with the power that rounding to eight bits adds on both sides
+    (`ROUNDING`).
+
+    Args:
+        shape: Pixels along (y, x), which set the wave numbers.
+        periodic: Whether frames continue on their opposite side; if not, there are no-flux walls.
+    """
+    shell = 2 * np.pi / min(shape)
+    rings = len(structure_factor(np.zeros(shape), periodic=periodic)[0])
+    bands = Shared(all_frames(partial(_band_powers, periodic=periodic)))
+    return (
+        Quantity(
+            name="structure_factor",
+            long_name="structure factor, relative error over all wave numbers",
+            unit="px^2",
+            statistic=all_frames(lambda frames: structure_factor(frames, periodic=periodic)[1]),
+            distance=_relative_l1,
+            error_unit="1",
+            bins=Bins("wave number", "rad/px", tuple((shell * (np.arange(rings + 1) + 0.5)).tolist())),
+        ),
+        *(_band(number, bands) for number in range(len(BANDS) - 1)),
+        Quantity(
+            name="characteristic_length",
+            long_name="2 pi / mean wave number",
+            unit="px",
+            statistic=all_frames(partial(characteristic_length, periodic=periodic)),
+            fit=Fit("coarsening_exponent", "1", growth_exponent),
+        ),
+    )
+
+
+def _band_powers(frames: Float[np.ndarray, "n H W"], periodic: bool) -> Float[np.ndarray, "n bands"]:
+    q = wave_numbers(*frames.shape[-2:], periodic=periodic)
+    power = power_spectrum(frames, periodic=periodic)
+    inside = [(q > low) & (q <= high) for low, high in itertools.pairwise(BANDS)]
+    unknown = np.full(len(frames), np.nan)  # a small frame has no waves as long as the first band's
+    return np.stack([power[:, band].mean(axis=-1) if band.any() else unknown for band in inside], axis=-1)
+
+
+def _band(number: int, bands: Shared[np.ndarray]) -> Quantity:
+    low, high = BANDS[number : number + 2]
+    return Quantity(
+        name=f"structure_band_{number + 1}",
+        long_name=f"structure factor from {low:g} to {high:.3g} rad/px",
+        unit="px^2",
+        statistic=lambda frames: bands(frames)[..., number],
+        distance=partial(log_ratio, floor=ROUNDING),
+        error_name="log ratio of forecast to truth",
+        error_unit="1",
+    )
+
+
+def _relative_l1(
+    prediction: Float[np.ndarray, "B T K"], target: Float[np.ndarray, "B T K"]
+) -> Float[np.ndarray, "B T"]:
+    """`sum |prediction - target| / sum |target|` over the curve."""
+    apart = np.abs(prediction - target).sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(apart == 0, 0.0, apart / np.abs(target).sum(axis=-1))

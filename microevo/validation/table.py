@@ -1,4 +1,4 @@
-"""The statistics of simulated runs beside published values and bands."""
+"""The descriptors of simulated runs beside published values and acceptance intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from microevo.likeness.bands import Bands, Case
-from microevo.likeness.characteristics import Characteristics
+from microevo.validation.descriptors import Descriptors
+from microevo.validation.published import Case, Expected, PublishedSample
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Run:
         name: Store and number.
         frames: Those that are compared.
         parameters: Parameters of the process.
-        early: Numbers of the time before.
+        early: Descriptors of the time before.
     """
 
     name: str
@@ -31,23 +31,23 @@ class Run:
 
 @dataclass(frozen=True)
 class Line:
-    """One statistic of one case.
+    """One descriptor of one case.
 
     Attributes:
         case: Name of the case.
-        statistic: Name of the statistic.
-        published: Value of the published sample as the bands have it.
+        descriptor: Name of the descriptor.
+        published: Value of the published sample as its file has it.
         sample: Value measured on the published frames that were given; NaN where they are too few.
         simulated: Mean over the runs; NaN if a run lacks the frames for it.
         lowest: Smallest value of a run.
         highest: Largest value of a run.
-        low: Lower end of the band for the mean; None if it is not tested.
+        low: Lower end of the acceptance interval of the mean; None if it is not tested.
         high: Upper end.
         runs: Number of runs.
     """
 
     case: str
-    statistic: str
+    descriptor: str
     published: float | None
     sample: float
     simulated: float
@@ -59,69 +59,71 @@ class Line:
 
     @property
     def verdict(self) -> Literal["in", "out", ""]:
-        """Whether the mean lies in the band; empty without a band or a mean."""
+        """Whether the mean lies in the acceptance interval; empty without an interval or a mean."""
         if self.low is None or self.high is None or np.isnan(self.simulated):
             return ""
         return "in" if self.low <= self.simulated <= self.high else "out"
 
 
 def tabulate(
-    case: Case, runs: Sequence[Run], sample: Float[np.ndarray, "T H W"] | None, measured: Characteristics
+    case: Case, runs: Sequence[Run], sample: Float[np.ndarray, "T H W"] | None, measured: Descriptors
 ) -> list[Line]:
-    """Every statistic of the runs of a case.
+    """Every descriptor of the runs of a case; those without a value of anything are left out.
 
     Args:
-        case: Published values and bands.
+        case: Published values and acceptance intervals.
         runs: Simulated trajectories, one at least.
         sample: The published trajectory, if there is one.
         measured: What is measured.
 
     Raises:
-        ValueError: There is a band for a statistic that is not measured.
+        ValueError: The case names a descriptor that there is not.
     """
-    of_sample = {} if sample is None else measured.numbers(sample)
+    names = list(case.expected)
+    of_sample = {} if sample is None else measured.numbers(names, sample)
     of_runs = []
     for run in runs:
-        own = measured.numbers(run.frames) | run.early
-        of_runs.append(own if sample is None else own | measured.against(run.frames, sample))
-    strangers = sorted(case.rows.keys() - of_runs[0].keys())
-    if strangers:
-        raise ValueError(f"there is no statistic {strangers[0]}; the bands may name {', '.join(of_runs[0])}")
+        own = measured.numbers(names, run.frames) | run.early
+        of_runs.append(own if sample is None else own | measured.against(names, run.frames, sample))
     lines = []
-    for name in of_runs[0]:
+    for name, expected in case.expected.items():
         values = np.array([numbers[name] for numbers in of_runs])
-        row = case.rows.get(name)
+        if expected == Expected() and np.isnan(values).all():
+            continue
         lines.append(
             Line(
                 case=case.name,
-                statistic=name,
-                published=row.published if row else None,
+                descriptor=name,
+                published=expected.published,
                 sample=of_sample.get(name, float("nan")),
                 simulated=float(values.mean()),
                 lowest=float(values.min()),
                 highest=float(values.max()),
-                low=row.low if row else None,
-                high=row.high if row else None,
+                low=expected.low,
+                high=expected.high,
                 runs=len(runs),
             )
         )
     return lines
 
 
-def render(lines: Sequence[Line], bands: Bands) -> str:
-    """The table as Markdown, with what lies outside of its band said first."""
-    text = [f"# {bands.process}: simulated against published", ""]
+def render(lines: Sequence[Line], published: PublishedSample) -> str:
+    """The table as Markdown, with how many descriptors lie in their intervals said first."""
+    text = [f"# {published.process}: simulated against published", ""]
     fewest = min(line.runs for line in lines)
-    if fewest < bands.runs:
-        text += [f"The bands hold for the mean over {bands.runs} runs or more, but there are {fewest}.", ""]
+    if fewest < published.runs:
+        text += [
+            f"The acceptance intervals hold for the mean over {published.runs} runs or more, but there are {fewest}.",
+            "",
+        ]
     inside, outside = (sum(line.verdict == verdict for line in lines) for verdict in ("in", "out"))
-    text += [f"{inside} of {inside + outside} tested statistics lie in their bands.", ""]
+    text += [f"{inside} of {inside + outside} tested descriptors lie in their acceptance intervals.", ""]
     for name, part in groupby(lines, key=lambda line: line.case):
         members = list(part)
         simulated = f"simulated, mean of {members[0].runs} [range]" if members[0].runs > 1 else "simulated"
         text += [f"## {name}", ""] if name else []
         text += [
-            f"| statistic | published | measured on the sample | {simulated} | band | |",
+            f"| descriptor | published | measured on the sample | {simulated} | acceptance interval | |",
             "|---|---:|---:|---:|---:|---|",
             *(_cells(line) for line in members),
             "",
@@ -132,10 +134,10 @@ def render(lines: Sequence[Line], bands: Bands) -> str:
 
 def _cells(line: Line) -> str:
     spread = f" [{_number(line.lowest)}, {_number(line.highest)}]" if line.runs > 1 and _number(line.lowest) else ""
-    band = "" if line.low is None else f"{_number(line.low)} to {_number(line.high)}"
+    interval = "" if line.low is None else f"{_number(line.low)} to {_number(line.high)}"
     verdict = "**out**" if line.verdict == "out" else line.verdict
     published, sample, simulated = (_number(value) for value in (line.published, line.sample, line.simulated))
-    return f"| {line.statistic} | {published} | {sample} | {simulated}{spread} | {band} | {verdict} |"
+    return f"| {line.descriptor} | {published} | {sample} | {simulated}{spread} | {interval} | {verdict} |"
 
 
 def _number(value: float | None) -> str:

@@ -20,7 +20,7 @@ def persistence_rmse(
     leads: Sequence[int],
     *,
     n_past: int = 10,
-    starts: Sequence[int] = (0, 4, 8, 12),
+    starts: Sequence[int] = (0,),
 ) -> Float[np.ndarray, "*batch leads"]:
     """Error of the forecast that repeats the last frame of the past, averaged over some windows of a trajectory.
 
@@ -28,7 +28,7 @@ def persistence_rmse(
         frames: Trajectories.
         leads: How far ahead, counted from 1.
         n_past: Frames of the past in a window.
-        starts: First frame of each window; by default the four windows of 100 frames in 112 published frames.
+        starts: First frame of each window.
 
     Returns:
         Mean over the windows of the root mean square; NaN where a window of this lead goes beyond the frames.

@@ -1,4 +1,4 @@
-"""Simulated against published samples: the definitions on the published frames, and the simulators against the bands."""
+"""Validation: the definitions on the published frames, and the simulators against the acceptance intervals."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 
 from microevo.data import TrajectoryStore, generate
-from microevo.likeness.bands import Bands
-from microevo.likeness.characteristics import at, median_about, slope
-from microevo.likeness.compare import CHARACTERISTICS, compare, first_frame, read_published
-from microevo.likeness.joined_windows import join_windows
 from microevo.processes import DendriticSolidification, GrainGrowth, Grid, PlaneWave, RegularSolution
+from microevo.validation.compare import compare, first_frame, read_published
+from microevo.validation.descriptors import Descriptors, medians, slope
+from microevo.validation.join import join_windows
+from microevo.validation.published import PublishedSample
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "real"
-BANDS = ROOT / "data" / "published"
+PUBLISHED = ROOT / "data" / "published"
 FILES = {
     "spinodal": "Spinodal_decomposition_test_10_10.npy",
     "grain-growth": "Grain_growth_test_10_10.npy",
@@ -53,6 +53,7 @@ OPEN = {
     "boundary, floor": 0.006,
     "mean(1-u) sqrt(mean area)": 0.015,
 }
+OF_A_WAVE = {"amplitude", "decay", "wavelength", "angular frequency", "phase velocity", "residual of the wave"}
 # The file has 0.0552 in frame 23, and seven pixels in all below 0.13.
 CONTRADICTED = {("grain-growth", "min over the run")}
 
@@ -60,11 +61,11 @@ CONTRADICTED = {("grain-growth", "min over the run")}
 @needs_real
 @pytest.mark.parametrize("name", FILES)
 def test_the_published_samples_have_the_published_statistics(name: str) -> None:
-    bands = Bands.read(BANDS / f"{name}.yaml")
+    published = PublishedSample.read(PUBLISHED / f"{name}.yaml")
     (sample,) = read_published(REAL / FILES[name])
     assert sample.shape == (88, 64, 64)
-    measured = CHARACTERISTICS[bands.process].numbers(sample)
-    rows = bands.cases[0].rows
+    rows = published.cases[0].expected
+    measured = Descriptors(published).numbers(rows, sample)
     compared, wrong = 0, {}
     for statistic, row in rows.items():
         value = measured.get(statistic, np.nan)
@@ -83,8 +84,9 @@ def test_the_published_samples_have_the_published_statistics(name: str) -> None:
 @needs_real
 def test_what_needs_more_frames_than_there_are_is_not_measured() -> None:
     (sample,) = read_published(REAL / FILES["spinodal"])
-    numbers = CHARACTERISTICS["RegularSolution"].numbers(sample)
-    for statistic in ("objects at 111", "q1 at 111", "persistence RMSE at lead 90"):
+    names = ("objects at 111", "q1 at 111", "rms_change at 87", "persistence RMSE at lead 90")
+    numbers = Descriptors(PublishedSample.read(PUBLISHED / "spinodal.yaml")).numbers(names, sample)
+    for statistic in names:
         assert np.isnan(numbers[statistic])
 
 
@@ -117,48 +119,56 @@ def test_the_first_frame_is_the_nearest_in_age() -> None:
 
 def test_numbers_at_frames_that_are_not_there_are_nan() -> None:
     frames = np.arange(5.0)[:, None, None] * np.ones((5, 2, 2))
-    found = at("mean", lambda u: u.mean(axis=(1, 2)), frames, (0, 3, 9))
+    names = ("mean at 0", "mean at 3", "mean at 9")
+    found = Descriptors(PublishedSample("x.yaml", "Rain", "periodic", 5)).numbers(names, frames)
     assert found["mean at 3"] == 3
     assert np.isnan(found["mean at 9"])
     assert slope(np.array([1.0, 3.0, 5.0])) == pytest.approx(2)
     curve = np.array([5.0, 1, 2, 3, 4, 9, 7])
-    assert [median_about(curve, t, 3) for t in (0, 1, 6)] == [3, 2, 8]
+    assert medians(curve, 3, 7)[[0, 1, 6]].tolist() == [3, 2, 8]
 
 
-@pytest.mark.parametrize("path", sorted(BANDS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_bands_hold_the_published_values(path: Path) -> None:
-    bands = Bands.read(path)
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_acceptance_intervals_hold_the_published_values(path: Path) -> None:
+    sample = PublishedSample.read(path)
     outside = []
-    for case in bands.cases:
-        for statistic, row in case.rows.items():
+    for case in sample.cases:
+        for statistic, row in case.expected.items():
             if row.published is not None and row.low is not None and row.high is not None:
                 rounding = digits(row.published)  # wider than the band of a closed form
                 if not row.low - rounding <= row.published <= row.high + rounding:
                     outside.append(statistic)
     assert not outside
-    assert bands.process in CHARACTERISTICS
+    frames = np.random.default_rng(0).random((3, 24, 24))
+    names = {name for case in sample.cases for name in case.expected} - OF_A_WAVE
+    assert Descriptors(sample).numbers(names, frames).keys() == names
+    for name in sample.curves:
+        assert len(Descriptors(sample).curve(name, frames)) in (2, 3)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[1]", "process, frames and cases"),
-        ("process: [", "no YAML"),
-        ("{process: A, frames: 2, cases: [], more: 1}", "process, frames and cases"),
+        ("[1]", "process, boundary, frames and cases"),
+        ("process: [", "not a YAML"),
+        ("{process: A, boundary: periodic, frames: 2, cases: [], more: 1}", "process, boundary, frames and cases"),
         (
-            "{process: A, frames: 2, cases: [{statistics: {x: {published: 1, within: 1, percent: 2}}}]}",
+            "{process: A, boundary: periodic, frames: 2, cases: [{descriptors: {x: {published: 1, within: 1, percent: 2}}}]}",
             "x has the entries",
         ),
-        ("{process: A, frames: 2, cases: [{statistics: {x: {within: 1}}}]}", "x has the entries"),
-        ("{process: A, frames: 2, cases: [{statistics: {x: {published: 1, around: 1}}}]}", "x has the entries"),
+        ("{process: A, boundary: periodic, frames: 2, cases: [{descriptors: {x: {within: 1}}}]}", "x has the entries"),
+        (
+            "{process: A, boundary: periodic, frames: 2, cases: [{descriptors: {x: {published: 1, around: 1}}}]}",
+            "x has the entries",
+        ),
     ],
 )
-def test_bands_that_cannot_be_read_are_refused(tmp_path: Path, text: str, said: str) -> None:
-    (tmp_path / "bands.yaml").write_text(text)
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "intervals.yaml").write_text(text)
     with pytest.raises(ValueError, match=said):
-        Bands.read(tmp_path / "bands.yaml")
+        PublishedSample.read(tmp_path / "intervals.yaml")
     with pytest.raises(FileNotFoundError, match=r"data/published"):
-        Bands.read(tmp_path / "none.yaml")
+        PublishedSample.read(tmp_path / "none.yaml")
 
 
 # ------------------------------------------------------------------ a comparison
@@ -166,58 +176,63 @@ def test_bands_that_cannot_be_read_are_refused(tmp_path: Path, text: str, said: 
 
 @pytest.fixture
 def waves(tmp_path: Path) -> tuple[str, str, str]:
-    """A store of a wave, a sample of overlapping windows of the same wave, and bands about one statistic or two."""
+    """A store of a wave, a sample of overlapping windows of the same wave, and intervals about one descriptor or two."""
     law = PlaneWave(grid=Grid(shape=(24, 24), boundary="no-flux"), wavelength=18.0, direction=20.0)
     store = generate(law, tmp_path / "wave.zarr", splits={"test": 1}, frames=30)
     frames = store.read(0, fields=["u"])[:, 0]
     np.save(tmp_path / "sample.npy", np.stack([frames[s : s + 10] for s in (0, 4, 8)]))
-    (tmp_path / "bands.yaml").write_text(
-        "process: PlaneWave\nframes: 30\ncases:\n- where: {wavelength: 18}\n  statistics:\n"
+    (tmp_path / "intervals.yaml").write_text(
+        "process: PlaneWave\nboundary: no-flux\nframes: 30\ncurves: [min, rms_change]\ncases:\n"
+        "- where: {wavelength: 18}\n  descriptors:\n"
         "    amplitude: {published: 0.5, within: 0.001}\n    wavelength: {published: 20, percent: 5}\n"
         "    phase velocity: {published: 3}\n"
     )
-    return str(store.path), str(tmp_path / "sample.npy"), str(tmp_path / "bands.yaml")
+    return str(store.path), str(tmp_path / "sample.npy"), str(tmp_path / "intervals.yaml")
 
 
 def test_a_comparison_leaves_a_table_and_a_picture(waves: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    table = compare(*waves, str(tmp_path / "out")).set_index("statistic")
+    table = compare(*waves, str(tmp_path / "out")).set_index("descriptor")
     assert table.loc["amplitude", "verdict"] == "in"
     assert table.loc["wavelength", "verdict"] == "out"
     assert table.loc["phase velocity", "verdict"] == ""
     assert table.loc["wavelength", "sample"] == pytest.approx(18, rel=1e-4)
     assert (table.loc["wavelength", "low"], table.loc["wavelength", "high"]) == pytest.approx((19, 21))
-    written = pd.read_csv(tmp_path / "out" / "likeness.csv", keep_default_na=False).set_index("statistic")
+    written = pd.read_csv(tmp_path / "out" / "validation.csv", keep_default_na=False).set_index("descriptor")
     assert float(written.loc["amplitude", "simulated"]) == pytest.approx(table.loc["amplitude", "simulated"])
-    text = (tmp_path / "out" / "likeness.md").read_text()
-    assert "1 of 2 tested statistics" in text
+    text = (tmp_path / "out" / "validation.md").read_text()
+    assert "1 of 2 tested descriptors" in text
     assert "| wavelength | 20 | 18 | 18 | 19 to 21 | **out** |" in text
     assert text in capsys.readouterr().out
-    assert (tmp_path / "out" / "likeness.png").stat().st_size > 10_000
-    with pytest.raises(FileExistsError, match=r"likeness\.md exists"):
+    assert (tmp_path / "out" / "validation.png").stat().st_size > 10_000
+    with pytest.raises(FileExistsError, match=r"validation\.md exists"):
         compare(*waves, str(tmp_path / "out"))
     compare([waves[0], waves[0]], *waves[1:], str(tmp_path / "out"), overwrite=True)
-    assert "simulated, mean of 2" in (tmp_path / "out" / "likeness.md").read_text()
+    assert "simulated, mean of 2" in (tmp_path / "out" / "validation.md").read_text()
 
 
 def test_what_does_not_belong_together_is_refused(waves: tuple, tmp_path: Path) -> None:
-    store, sample, bands = waves
-    text = Path(bands).read_text()
+    store, sample, intervals = waves
+    text = Path(intervals).read_text()
     out = str(tmp_path / "out")
     for changed, said in (
         (text.replace("wavelength: 18}", "wavelength: 15}"), r"no simulated trajectory has wavelength = 15"),
         (text.replace("frames: 30", "frames: 31"), r"has 30 frames .* simulate 1 more"),
-        (text.replace("phase velocity:", "phase speed:"), "there is no statistic phase speed; .*phase velocity"),
-        (text.replace("PlaneWave", "GrainGrowth"), "holds trajectories of PlaneWave, but the bands are of GrainGrowth"),
-        (text.replace("PlaneWave", "Rain"), "is about Rain, but there are statistics of RegularSolution"),
+        (text.replace("phase velocity:", "phase speed:"), "there is no descriptor phase speed; .*phase velocity"),
+        (
+            text.replace("PlaneWave", "GrainGrowth"),
+            "holds trajectories of PlaneWave, but the acceptance intervals are of GrainGrowth",
+        ),
+        (text.replace("[min,", "[most,"), "there is no descriptor most of frames, only mean"),
+        (text.replace("amplitude:", "tips at 3:"), "there is no descriptor tips at N; .* may name mean at N"),
     ):
         (tmp_path / "changed.yaml").write_text(changed)
         with pytest.raises(ValueError, match=said):
             compare(store, sample, str(tmp_path / "changed.yaml"), out)
     np.save(tmp_path / "small.npy", np.load(sample)[:, :, :20])
     with pytest.raises(ValueError, match=r"different sizes, 20 x 24 and 24 x 24 pixels"):
-        compare(store, str(tmp_path / "small.npy"), bands, out)
+        compare(store, str(tmp_path / "small.npy"), intervals, out)
     with pytest.raises(FileNotFoundError, match=r"none\.npy"):
-        compare(store, str(tmp_path / "none.npy"), bands, out)
+        compare(store, str(tmp_path / "none.npy"), intervals, out)
     assert not Path(out).exists()
 
 
@@ -254,10 +269,13 @@ def simulated(name: str, folder: Path) -> list[str]:
 @needs_real
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
-def test_simulated_trajectories_lie_in_the_bands(name: str, tmp_path: Path) -> None:
+def test_simulated_trajectories_lie_in_the_acceptance_intervals(name: str, tmp_path: Path) -> None:
     table = compare(
-        simulated(name, tmp_path), str(REAL / FILES[name]), str(BANDS / f"{name}.yaml"), str(tmp_path / "likeness")
+        simulated(name, tmp_path),
+        str(REAL / FILES[name]),
+        str(PUBLISHED / f"{name}.yaml"),
+        str(tmp_path / "validation"),
     )
     assert (table["verdict"] == "in").sum() >= 15
     outside = table[table["verdict"] == "out"]
-    assert outside.empty, outside[["case", "statistic", "simulated", "low", "high"]].to_string()
+    assert outside.empty, outside[["case", "descriptor", "simulated", "low", "high"]].to_string()

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from microevo.benchmark.physics import PhysicalQuantities, kind_of
+from microevo.benchmark.physics import Kind, PhysicalQuantities
 from microevo.data import generate
 from microevo.metrics import Quantity, measure
 from microevo.processes import Grid, SpinodalDecomposition
@@ -34,12 +34,12 @@ def test_particles_are_the_minority_of_each_trajectory(make_store):
 def test_exponents_need_the_time_since_the_quench(make_store, tmp_path):
     """The clock of imported frames starts at the first of them."""
 
-    def fits(store) -> list[str]:
-        found = PhysicalQuantities(store, "spinodal", 2)([0])
+    def fits(store, kind: Kind) -> list[str]:
+        found = PhysicalQuantities(store, kind, 2)([0])
         return [one.fit.name for one in found if isinstance(one, Quantity) and one.fit]
 
-    assert fits(make_store()) == []
+    assert fits(make_store(), "spinodal") == []
+    assert fits(make_store("other.zarr"), "auto") == []
     process = SpinodalDecomposition(grid=Grid(shape=(16, 16)), first_frame=20.0)
     simulated = generate(process, tmp_path / "s.zarr", splits={"test": 1}, frames=3)
-    assert kind_of(simulated) == "spinodal"
-    assert fits(simulated) == ["coarsening_exponent"]
+    assert fits(simulated, "auto") == ["coarsening_exponent"]

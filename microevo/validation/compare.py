@@ -1,4 +1,4 @@
-"""Whether simulated trajectories look and move like published ones: their statistics side by side, with a picture."""
+"""Validation: simulated and published trajectories compared in their descriptors, with a picture."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,60 +11,41 @@ from jaxtyping import Float
 from microevo import plot
 from microevo.data import TrajectoryStore
 from microevo.data.readers import open_frames
-from microevo.likeness.bands import Bands, Case
-from microevo.likeness.characteristics import Characteristics, Crystals, Droplets, Grains, Waves
-from microevo.likeness.joined_windows import join_windows
-from microevo.likeness.picture import likeness_picture
-from microevo.likeness.table import Run, render, tabulate
 from microevo.provenance import write_file
+from microevo.validation.descriptors import Descriptors
+from microevo.validation.join import join_windows
+from microevo.validation.picture import comparison_picture
+from microevo.validation.published import Case, PublishedSample
+from microevo.validation.table import Run, render, tabulate
 
-CHARACTERISTICS: dict[str, Characteristics] = {
-    "RegularSolution": Droplets(),
-    "GrainGrowth": Grains(),
-    "PlaneWave": Waves(),
-    "DendriticSolidification": Crystals(),
-}
-COLUMNS = [
-    "case",
-    "statistic",
-    "published",
-    "sample",
-    "simulated",
-    "lowest",
-    "highest",
-    "low",
-    "high",
-    "runs",
-    "verdict",
-]
-FILES = ("likeness.md", "likeness.csv", "likeness.png")
+FILES = ("validation.md", "validation.csv", "validation.png")
 
 
 def compare(
     simulated: str | list[str],
     published: str,
-    bands: str,
+    intervals: str,
     output: str,
     overwrite: bool = False,
 ) -> pd.DataFrame:
-    """Compare simulated trajectories with published ones in the statistics of their process.
+    """Compare simulated trajectories with published ones in the descriptors of their microstructure.
 
     Simulated trajectories are aligned with the published one at the first frame as old as its first frame, and the mean
-    over all of them is held against the bands. The parameters of the simulators were fitted to the published samples:
-    nothing further may be chosen on this comparison.
+    over all of them is held against the acceptance intervals. The parameters of the simulators were fitted to the published
+    samples: nothing further may be chosen on this comparison.
 
     Args:
         simulated: One or more stores; all their trajectories are taken.
         published: The published sample: an `.npy` file of windows or trajectories (N, T, H, W), or a store that `import`
             made of one. Windows that overlap are joined.
-        bands: Published values and bands, one of `data/published/*.yaml`.
-        output: Folder for the table (`likeness.md`, `likeness.csv`) and the picture (`likeness.png`).
+        intervals: Published values and acceptance intervals, one of `data/published/*.yaml`.
+        output: Folder for the table (`validation.md`, `validation.csv`) and the picture (`validation.png`).
         overwrite: Replace those that are there.
 
     Returns:
-        One row for each statistic: `published` is the value of the bands' file, `sample` the one measured here on the
+        One row for each descriptor: `published` is the value of the intervals' file, `sample` the one measured here on the
         frames of `published`, `simulated`, `lowest` and `highest` are the mean and range over the runs, `low` and `high`
-        the band, and `verdict` is `in`, `out`, or empty without a band.
+        the acceptance interval, and `verdict` is `in`, `out`, or empty without one.
 
     Raises:
         FileExistsError: `output` holds a comparison already.
@@ -77,12 +58,8 @@ def compare(
         raise FileExistsError(
             f"{folder / there[0]} exists already; use --overwrite to replace it or choose another output"
         )
-    known = Bands.read(bands)
-    if known.process not in CHARACTERISTICS:
-        raise ValueError(
-            f"{bands} is about {known.process}, but there are statistics of {', '.join(CHARACTERISTICS)} only"
-        )
-    measured = CHARACTERISTICS[known.process]
+    known = PublishedSample.read(intervals)
+    measured = Descriptors(known)
     paths = [simulated] if isinstance(simulated, str) else simulated
     runs = [run for path in paths for run in read_runs(path, known, measured)]
     samples = [frames[: known.frames] for frames in read_published(published)]
@@ -95,27 +72,29 @@ def compare(
     lines = [
         line
         for i, case in enumerate(known.cases)
-        for line in tabulate(case, _belonging(runs, case, bands), samples[i] if i < len(samples) else None, measured)
+        for line in tabulate(
+            case, _belonging(runs, case, intervals), samples[i] if i < len(samples) else None, measured
+        )
     ]
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([asdict(line) | {"verdict": line.verdict} for line in lines])
-    write_file(folder / "likeness.csv", table.to_csv(index=False))
+    write_file(folder / "validation.csv", table.to_csv(index=False))
     text = render(lines, known)
-    write_file(folder / "likeness.md", text)
+    write_file(folder / "validation.md", text)
     chosen = _chosen(runs, known)
     plot.save(
-        likeness_picture(
+        comparison_picture(
             title=f"{known.process}: published and simulated",
             published=[(case.name, frames) for case, frames in zip(known.cases, samples, strict=False)],
             simulated=[(run.name, run.frames) for run in chosen],
-            curves=measured.curves,
-            rows=[case.rows for case in known.cases],
+            curves=lambda frames: {name: measured.curve(name, frames) for name in known.curves},
+            expected=[case.expected for case in known.cases],
             others=[run.frames for run in runs if run not in chosen],
         ),
-        folder / "likeness.png",
+        folder / "validation.png",
     )
     print(text)
-    print(f"{folder / 'likeness.md'}, likeness.csv and likeness.png")
+    print(f"{folder / 'validation.md'}, validation.csv and validation.png")
     return table
 
 
@@ -139,7 +118,7 @@ def read_published(path: str | Path) -> list[Float[np.ndarray, "T H W"]]:
     return [frames.astype(np.float32) for frames in join_windows(windows)]
 
 
-def read_runs(path: str | Path, bands: Bands, measured: Characteristics) -> list[Run]:
+def read_runs(path: str | Path, known: PublishedSample, measured: Descriptors) -> list[Run]:
     """Trajectories of a store, from the frame on that is as old as the first published one.
 
     Raises:
@@ -148,30 +127,29 @@ def read_runs(path: str | Path, bands: Bands, measured: Characteristics) -> list
     """
     store = TrajectoryStore.open(path)
     process = store.attributes["process"]
-    if process != bands.process:
-        raise ValueError(f"{path} holds trajectories of {process}, but the bands are of {bands.process}; give others")
-    if measured.field not in store.fields:
+    if process != known.process:
         raise ValueError(
-            f"{path} has the fields {', '.join(store.fields)}, but {measured.field} is compared; simulate it"
+            f"{path} holds trajectories of {process}, but the acceptance intervals are of {known.process}; give others"
         )
+    names = list(dict.fromkeys(name for case in known.cases for name in case.expected))
     fixed = store.attributes["recipe"]["process"]["init_args"]
     times = store.attributes["first_frame"] / store.attributes["frame_interval"] + np.arange(store.frames)
     runs = []
     for i in range(len(store)):
-        frames = store.read(i, fields=[measured.field])[:, 0]
-        start = first_frame(measured.clock(frames), bands.aligned_at, f"{path}, trajectory {i},")
-        if len(frames) - start < bands.frames:
+        frames = store.read(i, fields=store.fields[:1])[:, 0]
+        start = first_frame(measured.clock(frames), known.aligned_at, f"{path}, trajectory {i},")
+        if len(frames) - start < known.frames:
             raise ValueError(
                 f"{path}, trajectory {i}, has {len(frames) - start} frames from the one on that is as old as the first "
-                f"published one, but {bands.frames} are compared; simulate {bands.frames - len(frames) + start} more"
+                f"published one, but {known.frames} are compared; simulate {known.frames - len(frames) + start} more"
             )
         drawn = {name: float(values[i]) for name, values in store.per_trajectory.items()}
         runs.append(
             Run(
                 name=f"{Path(path).stem} {i}",
-                frames=frames[start : start + bands.frames],
+                frames=frames[start : start + known.frames],
                 parameters={name: float(v) for name, v in fixed.items() if isinstance(v, int | float)} | drawn,
-                early=measured.early(frames, times),
+                early=measured.early(names, frames, times),
             )
         )
     return runs
@@ -198,7 +176,7 @@ def first_frame(clock: Float[np.ndarray, " T"] | None, age: float | None, label:
     return i - 1 if i and abs(clock[i - 1] - age) < abs(clock[i] - age) else i
 
 
-def _belonging(runs: Sequence[Run], case: Case, bands: str | Path) -> list[Run]:
+def _belonging(runs: Sequence[Run], case: Case, intervals: str | Path) -> list[Run]:
     """The runs with the parameters of a case."""
     found = [
         run
@@ -207,12 +185,12 @@ def _belonging(runs: Sequence[Run], case: Case, bands: str | Path) -> list[Run]:
     ]
     if not found:
         asked = " and ".join(f"{name} = {value:g}" for name, value in case.where.items())
-        raise ValueError(f"no simulated trajectory has {asked}, which {bands} asks for; simulate one")
+        raise ValueError(f"no simulated trajectory has {asked}, which {intervals} asks for; simulate one")
     return found
 
 
-def _chosen(runs: Sequence[Run], bands: Bands, most: int = 3) -> list[Run]:
+def _chosen(runs: Sequence[Run], known: PublishedSample, most: int = 3) -> list[Run]:
     """Those to look at: one of each case, or the first ones."""
-    if len(bands.cases) > 1:
-        return [_belonging(runs, case, "")[0] for case in bands.cases]
+    if len(known.cases) > 1:
+        return [_belonging(runs, case, "")[0] for case in known.cases]
     return list(runs[:most])

@@ -6,11 +6,15 @@ squares, in coordinates (y, x) in which pixels are at whole numbers.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from skimage.measure import find_contours
+
+from microevo.metrics.distribution import histogram, total_variation, wasserstein
+from microevo.metrics.quantity import Bins, Quantity, Shared, all_frames, each_frame
 
 STEP = 0.05  # px between the samples of a profile
 REACH = 4.0  # px of a profile on either side of an interface, more if it is wide
@@ -21,6 +25,7 @@ INSIDE = 0.95  # grey that a profile across a grain boundary reaches on both sid
 ACROSS = 4.2  # px within which it does
 MARGIN = 16  # px of continuation in which contours are smoothed
 SPACING = 0.5  # px between samples of the curvature
+CURVATURES = Bins("curvature of the interface", "1/px", tuple(np.arange(-0.6, 0.61, 0.05).round(2).tolist()))
 
 
 def squared_gradient(frames: Float[np.ndarray, "*batch H W"], *, periodic: bool) -> Float[np.ndarray, "*batch"]:
@@ -239,4 +244,58 @@ def grain_boundary_profile(frame: Float[np.ndarray, "H W"], *, periodic: bool) -
         flank=float(np.nanmedian(table[:, 1:3])),
         floor=float(np.median(table[:, 3])),
         profiles=len(table),
+    )
+
+
+# ------------------------------------------------------------------ quantities
+
+
+def interface_quantities(*, periodic: bool, level: float = 0.5) -> tuple[Quantity, ...]:
+    """Length, squared gradient and curvature of the interfaces.
+
+    The curvature has two distances: the total variation, in which samples just across the edge of a bin count as wholly
+    different, and the Wasserstein-1 distance, in which they count by the width of a bin at most. A forecast without
+    interfaces, if the truth has any, has the worst value of both: 1, and the width of the bins.
+
+    Args:
+        periodic: Whether frames continue on their opposite side; if not, there are no-flux walls.
+        level: Value of the field at the interface.
+    """
+    edges = np.array(CURVATURES.edges)
+
+    def curvature_counts(frame: np.ndarray) -> np.ndarray:
+        return histogram(contour_curvature(frame, periodic=periodic, level=level), edges)
+
+    curvatures = Shared(each_frame(curvature_counts, len(edges) - 1))
+    return (
+        Quantity(
+            name="interface_length",
+            long_name="length of the interfaces",
+            unit="px",
+            statistic=all_frames(partial(interface_length, periodic=periodic, level=level)),
+        ),
+        Quantity(
+            name="squared_gradient",
+            long_name="mean squared gradient, which falls where interfaces blur",
+            unit="1/px^2",
+            statistic=all_frames(partial(squared_gradient, periodic=periodic)),
+        ),
+        Quantity(
+            name="curvature_tv",
+            long_name="curvature distribution of the interfaces, total variation",
+            unit="samples",
+            statistic=curvatures,
+            distance=total_variation,
+            error_unit="1",
+            bins=CURVATURES,
+        ),
+        Quantity(
+            name="curvature_w1",
+            long_name="curvature distribution of the interfaces, Wasserstein-1",
+            unit="samples",
+            statistic=curvatures,
+            distance=partial(wasserstein, edges=edges),
+            error_unit=CURVATURES.unit,
+            bins=CURVATURES,
+        ),
     )

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
-from microevo.likeness.bands import Row
 from microevo.plot import DPI, FAINT, FIELD_COLOURS, INK, PALETTE, WIDTH, frame_axes
+from microevo.validation.published import Expected
 
 SHOWN = 7  # frames of each trajectory, the last one beyond the published frames
 
@@ -18,12 +18,12 @@ Frames = Float[np.ndarray, "_ H W"]  # trajectories of different lengths
 Curves = Callable[[Frames], dict[str, Float[np.ndarray, " times"]]]
 
 
-def likeness_picture(
+def comparison_picture(
     title: str,
     published: Sequence[tuple[str, Frames]],
     simulated: Sequence[tuple[str, Frames]],
     curves: Curves,
-    rows: Sequence[Mapping[str, Row]],
+    expected: Sequence[Mapping[str, Expected]],
     others: Sequence[Frames] = (),
 ) -> Figure:
     """A row of frames for each trajectory, and a panel for each curve.
@@ -33,8 +33,8 @@ def likeness_picture(
         published: Name and frames of each published trajectory; where they end, panels stay empty.
         simulated: Name and frames of simulated trajectories, aligned with the published ones.
         curves: What is drawn against time.
-        rows: Published values and bands of each case, for one case or for each of the `simulated`; those called
-            `<curve> at <frame>` are drawn.
+        expected: Published values and acceptance intervals of each case, for one case or for each of the `simulated`; those
+            called `<curve> at <frame>` are drawn.
         others: Further simulated trajectories, as thin lines.
     """
     sheet = [(f"published {name}".strip(), frames, INK) for name, frames in published]
@@ -79,20 +79,20 @@ def likeness_picture(
             axes.plot(
                 found[quantity], color=colour, label=name, lw=2.0 if measured else 1.2, zorder=4 if measured else 3
             )
-        for j, case in enumerate(rows):
-            _mark(axes, quantity, case, INK if len(rows) == 1 else PALETTE[j % len(PALETTE)])
+        for j, case in enumerate(expected):
+            _mark(axes, quantity, case, INK if len(expected) == 1 else PALETTE[j % len(PALETTE)])
         frame_axes(axes, "frame", quantity)
         axes.set_xlim(-1, length)
         if i == 0:
             axes.legend(frameon=False, fontsize=7.5, labelcolor=INK)
-    note = "dots and bars: published values, and bands for the mean of the simulated runs; grey: further runs"
+    note = "dots and bars: published values, and acceptance intervals for the mean of the simulated runs; grey: further runs"
     figure.text(0.02, 0.08 / height, note, fontsize=7.5, color=FAINT)
     return figure
 
 
-def _mark(axes: Axes, quantity: str, rows: Mapping[str, Row], colour: str) -> None:
-    """Published values as dots, bands as bars."""
-    for name, row in rows.items():
+def _mark(axes: Axes, quantity: str, expected: Mapping[str, Expected], colour: str) -> None:
+    """Published values as dots, acceptance intervals as bars."""
+    for name, row in expected.items():
         time = name.removeprefix(f"{quantity} at ")
         if not time.isdigit():
             continue

@@ -49,11 +49,13 @@ def mae_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T
     return absolute_error(prediction, target) * math.prod(target.shape[2:])
 
 
+@metric(title="PSNR as in OpenSTL", unit="dB", better="higher", convention=True)
 def psnr_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """Peak signal-to-noise ratio for values in [0, 1], the forecast clipped to them and the truth not [dB]; higher is better."""
     return -10 * squared_error(_clipped(prediction), target).log10()
 
 
+@metric(title="SNR as in OpenSTL", unit="dB", better="higher", convention=True)
 def snr_openstl(prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"]) -> Float[Tensor, "B T"]:
     """`10 log10(sum target^2 / sum (target - prediction)^2)`, the forecast clipped to [0, 1] [dB]; higher is better."""
     signal = as_tensor(target).float().square().mean(dim=(2, 3, 4))
