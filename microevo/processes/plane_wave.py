@@ -162,16 +162,17 @@ class TurningWave(Stepper):
 
     def _start(self, u0: Float[Tensor, "n 2 y x"]) -> None:
         self.first, self.begin = u0.clone(), self.t
+        self._advance(self.t)
 
     def _advance(self, time: float) -> None:
-        """Nothing: `u` is evaluated at the present time."""
-
-    @property
-    def u(self) -> Float[Tensor, "n 2 y x"]:
-        """The fields at the present time."""
-        passed = self.t - self.begin
+        passed = time - self.begin
         turn = torch.remainder(self.omega * passed, 2 * math.pi)  # in float64: float32 would lose the phase
         decay = torch.exp(-self.alpha * passed)
         cos, sin = ((decay * part).to(self.first) for part in (torch.cos(turn), torch.sin(turn)))
         wave, quadrature = self.first[:, 0] - 0.5, self.first[:, 1]
-        return torch.stack([0.5 + cos * wave - sin * quadrature, sin * wave + cos * quadrature], dim=1)
+        self._fields = torch.stack([0.5 + cos * wave - sin * quadrature, sin * wave + cos * quadrature], dim=1)
+
+    @property
+    def u(self) -> Float[Tensor, "n 2 y x"]:
+        """The fields at the present time."""
+        return self._fields

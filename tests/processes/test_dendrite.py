@@ -197,7 +197,7 @@ def test_first_frames_are_the_published_ones() -> None:
 
 
 def test_a_nan_is_blamed_on_its_trajectory() -> None:
-    with pytest.raises(ValueError, match=r"Poisoned, trajectory 2: at time 0 component 0 .*finite"):
+    with pytest.raises(ValueError, match=r"Poisoned, trajectory 2: at time 0, component 0 .*finite"):
         simulate(Poisoned(grid=SMALL), generators(0, 1, 2, 3), 2)
 
 

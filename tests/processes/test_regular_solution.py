@@ -251,7 +251,7 @@ def test_a_field_that_leaves_the_possible_stops_the_run() -> None:
     process = law()
     u0 = process.initial(generators(0, 1, 2)).float()
     u0[2, 0, 3, 4] = torch.nan
-    with pytest.raises(StepError, match=r"time 0 component 0 .*not finite") as failure:
+    with pytest.raises(StepError, match=r"time 0, component 0 .*not finite") as failure:
         process.stepper().start(u0)
     assert failure.value.index == 2
 

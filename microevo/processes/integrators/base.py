@@ -74,5 +74,5 @@ class Stepper(ABC):
         finite = u.isfinite()
         if not finite.all():
             index, component = (~finite.flatten(2).all(2)).nonzero()[0].tolist()
-            since = f", in the step of length {self.t - before:.3g}," if self.t > before else ""
-            raise StepError(index, f"at time {self.t:.6g}{since} component {component} of the field is not finite")
+            since = f", in the step of length {self.t - before:.3g}" if self.t > before else ""
+            raise StepError(index, f"at time {self.t:.6g}{since}, component {component} of the field is not finite")
