@@ -56,7 +56,7 @@ class Paper:
         trainings += [(network, "grain-growth", 0.10) for network in NETWORKS[1:]]
         for network, process, share in trainings:
             work = partial(self.train, network, process)
-            add(f"{network} on {process}", "device", share, scale.least_training, work, f"data of {process}", "probe")
+            add(f"{network} on {process}", "device", share, scale.least_training, work, f"data of {process}")
         for process, share in (("grain-growth", 0.12), ("spinodal-published", 0.06)):
             work = partial(self.benchmark, process, "")
             name, needs = f"benchmark of {process}", (f"FCN on {process}",)
@@ -90,6 +90,8 @@ class Paper:
 
     def gpu_tests(self, seconds: float) -> Mapping[str, Any]:
         """The tests that need a GPU; they skip with a reason where there is none."""
+        if not torch.cuda.is_available():
+            return {"why": "there is no GPU here, and all of them would skip"}
         files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
         words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *files]
         self.schedule.command(words, min(seconds, GPU_TESTS))
@@ -133,7 +135,7 @@ class Paper:
     def train(self, network: str, process: str, seconds: float) -> Mapping[str, Any]:
         """One network, for the time that there is."""
         run = self.work / "runs" / f"{process}-{network.lower()}"
-        choice = self.schedule.records["probe"]["choice"][network]
+        choice = self.schedule.records["probe"].get("choice", {}).get(network) or self._untested
         limit = time.gmtime(max(1, int(seconds - self.scale.overhead)))
         config = f"experiments/{process}-{network.lower()}.yaml"
         words = [*MICROEVO, "fit", "--config", config, "--config", "experiments/paper/training.yaml"]
@@ -204,6 +206,11 @@ class Paper:
     def _compares_all(self, process: str, record: Mapping[str, Any]) -> bool:
         """Whether a benchmark has all networks that are trained by now."""
         return record["networks"] == self._trained(process)
+
+    @property
+    def _untested(self) -> dict[str, Any]:
+        """How to train where the probe has not found out what is best."""
+        return {"precision": self.scale.precisions[0], "channels_last": True, "batch": self.scale.batches[0]}
 
     def _model(self, network: str) -> dict[str, Any]:
         model = yaml.safe_load((ROOT / "experiments" / "models" / f"{network.lower()}.yaml").read_text())
