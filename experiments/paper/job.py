@@ -156,16 +156,23 @@ class Paper:
             f"--{name}={value if isinstance(value, str | Path) else json.dumps(value)}"
             for name, value in settings.items()
         ]
-        self._command(words, seconds)
-        checkpoint = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", mmap=True, weights_only=True)
+        path, cut = run / "checkpoints" / "last.ckpt", ""
+        try:
+            self._command(words, seconds)
+        except PartError as error:  # weights that were saved until then are worth testing
+            if not path.exists():
+                raise
+            cut = str(error)
+        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         trained = checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]
         steps = checkpoint["global_step"]
         return {
             "steps": steps,
             "epochs": checkpoint["epoch"],
             "trained_seconds": trained,
-            "windows_per_second": steps * choice["batch"] / trained,
             **choice,
+            "windows_per_second": steps * choice["batch"] / trained,
+            **({"why": cut} if cut else {}),
         }
 
     def benchmark(self, process: str, size: str, seconds: float) -> Mapping[str, Any]:

@@ -158,7 +158,7 @@ class Schedule:
         except Exception as error:
             self._note(part, "failed", f"{type(error).__name__}: {error}", seconds=time.monotonic() - begin)
         else:
-            self._note(part, "done", seconds=time.monotonic() - begin, **told)
+            self._note(part, "done", **{"seconds": time.monotonic() - begin} | told)
 
     def _wait_for(self, part: Part) -> str:
         """Wait for what a part needs; the name of what it will not get."""

@@ -146,7 +146,7 @@ class Forecaster(LightningModule, ABC):
         if self.schedule == "constant":
             return optimizer
         cycle: torch.optim.lr_scheduler.OneCycleLR
-        if self._timer is None:
+        if not self.timed:
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
         else:
             cycle = TimedOneCycle(optimizer, self.lr, self.progress)
@@ -160,6 +160,11 @@ class Forecaster(LightningModule, ABC):
         elapsed, remaining = timer.time_elapsed(), timer.time_remaining() or 0.0
         # The same on all processes: their weights must stay equal.
         return self.trainer.strategy.broadcast(min(1.0, elapsed / max(elapsed + remaining, 1e-9)))
+
+    @property
+    def timed(self) -> bool:
+        """Whether nothing but `trainer.max_time` ends the run."""
+        return self._timer is not None
 
     @property
     def _timer(self) -> Timer | None:

@@ -95,11 +95,9 @@ class RecurrentForecaster(Forecaster):
         """Probability of the true frame as input, rather than the prediction; 1 without a trainer."""
         if not self.attached:
             return 1.0
-        steps: float
-        if self.sampling_steps is None:
-            steps = self.sampling_until * self.planned_steps()
-        else:
-            steps = self.sampling_steps
+        if self.sampling_steps is None and self.timed:
+            return max(0.0, 1 - self.progress() / self.sampling_until) if self.sampling_until else 0.0
+        steps = self.sampling_until * self.planned_steps() if self.sampling_steps is None else self.sampling_steps
         return max(0.0, 1 - self.trainer.global_step / steps) if steps else 0.0
 
     def unroll(

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 from toy_windows import loader, trainer, windows
 
-from microevo.models import FCN
+from microevo.models import FCN, ConvLSTM
 
 
 class Clock(Callback):
@@ -61,6 +61,22 @@ def test_a_resumed_run_goes_on_in_the_cycle(tmp_path: Path, monkeypatch: pytest.
     second = Clock(monkeypatch, now=20)
     timed(40, second).fit(tiny(), loader(windows(), batch_size=2), ckpt_path=path, weights_only=True)
     assert first.rates + second.rates == pytest.approx(whole.rates, rel=1e-6)
+
+
+def test_scheduled_sampling_follows_the_clock(monkeypatch: pytest.MonkeyPatch):
+    clock, chances = Clock(monkeypatch), []
+
+    class Noting(ConvLSTM):
+        def loss(self, past, future):
+            chances.append(self.sampling_probability())
+            return super().loss(past, future)
+
+    torch.manual_seed(0)
+    timed(20, clock).fit(Noting(hidden=[4], filter_size=3, n_past=4, horizon=4, sampling_until=0.5), loader(windows()))
+    assert len(chances) == 20
+    assert chances[0] == pytest.approx(0.9)  # the clock moves before the step
+    assert chances[4] == pytest.approx(0.5)
+    assert chances[9:] == [0.0] * 11
 
 
 class _Stop(Callback):
