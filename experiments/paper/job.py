@@ -52,12 +52,10 @@ class Paper:
         add("facts", "device", 0.01, 1, self.facts, current=lambda record: False)
         add("GPU tests", "device", 0.09, 5, self.gpu_tests)
         add("probe", "device", 0.07, 5, self.probe)
-        trainings = [("FCN", "grain-growth", 0.24), ("FCN", "spinodal-published", 0.18)]
-        trainings += [(network, "grain-growth", 0.10) for network in NETWORKS[1:]]
-        for network, process, share in trainings:
+        for network, process, share in scale.trainings:
             work = partial(self.train, network, process)
             add(f"{network} on {process}", "device", share, scale.least_training, work, f"data of {process}")
-        for process, share in (("grain-growth", 0.12), ("spinodal-published", 0.06)):
+        for process, share in scale.benchmarks:
             work = partial(self.benchmark, process, "")
             name, needs = f"benchmark of {process}", (f"FCN on {process}",)
             current = partial(self._compares_all, process)
@@ -66,10 +64,9 @@ class Paper:
             work, name = partial(self.benchmark, process, " at another size"), f"benchmark of {process} at another size"
             needs = (f"FCN on {process}", f"test data of {process}")
             current = partial(self._compares_all, process)
-            add(name, "device", 0.03, scale.least_benchmark, work, *needs, current=current)
-        for process, share in (("spinodal", 0.05), ("grain-growth", 0.25), ("spinodal-published", 0.12)):
-            if process in scale.data:
-                add(f"data of {process}", "cores", share, 5, partial(self.simulate, scale.data[process], process))
+            add(name, "device", scale.larger, scale.least_benchmark, work, *needs, current=current)
+        for process, share in (("grain-growth", 0.25), ("spinodal-published", 0.12), ("spinodal", 0.05)):
+            add(f"data of {process}", "cores", share, 5, partial(self.simulate, scale.data[process], process))
         for process, data in scale.tests.items():
             add(f"test data of {process}", "cores", 0.29, 5, partial(self.simulate, data, f"{process}-test"))
         return parts

@@ -40,6 +40,9 @@ class Scale:
         least_training: Seconds without which a training is not begun.
         least_benchmark: Seconds without which a benchmark is not begun.
         repeats: Timed calls of the cost tables.
+        trainings: Network, process and share of the minutes of each training, the most telling first.
+        benchmarks: Process and share of each benchmark.
+        larger: Share of each benchmark at another size.
     """
 
     data: dict[str, Data]
@@ -55,6 +58,9 @@ class Scale:
     least_training: float
     least_benchmark: float
     repeats: int
+    trainings: tuple[tuple[str, str, float], ...]
+    benchmarks: tuple[tuple[str, float], ...]
+    larger: float
 
 
 FULL = Scale(
@@ -78,6 +84,15 @@ FULL = Scale(
     least_training=30,
     least_benchmark=25,
     repeats=3,
+    trainings=(
+        ("FCN", "grain-growth", 0.24),
+        ("FCN", "spinodal-published", 0.18),
+        ("ConvLSTM", "grain-growth", 0.10),
+        ("PredRNN", "grain-growth", 0.10),
+        ("FCN", "spinodal", 0.06),
+    ),
+    benchmarks=(("grain-growth", 0.12), ("spinodal-published", 0.06), ("spinodal", 0.04)),
+    larger=0.03,
 )
 
 # As few frames, cells and processes as show that everything works: most of the time is spent on starting commands.
@@ -139,6 +154,14 @@ TINY = Scale(
     least_training=11,
     least_benchmark=8,
     repeats=1,
+    trainings=(
+        ("FCN", "grain-growth", 0.10),
+        ("FCN", "spinodal-published", 0.08),
+        ("ConvLSTM", "grain-growth", 0.08),
+        ("PredRNN", "grain-growth", 0.08),
+    ),
+    benchmarks=(("grain-growth", 0.16), ("spinodal-published", 0.14)),
+    larger=0.14,
 )
 
 SCALES = {"full": FULL, "tiny": TINY}
