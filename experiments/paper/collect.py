@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from plan import PUBLISHED, PUBLISHED_SPEED
+from plan import NETWORKS, PUBLISHED, PUBLISHED_SPEED
 from safetensors.torch import save_file
 
 from microevo.metrics import mean_at_leads
@@ -17,6 +17,7 @@ from microevo.provenance import atomic, write_file
 
 SHARD = 14e6  # bytes; a file may have 15 MB
 KEPT = "grain-growth-fcn"  # the run whose weights are taken away
+COLORS = ("C0", "C1", "C2", "0.6")  # of the networks, and of Persistence
 LEFT = ("frames",)  # of the results: what can be made again, and is large
 
 
@@ -122,14 +123,16 @@ def _markdown(records: Mapping[str, Any], scores: pd.DataFrame, speed: list[dict
 def _picture(results: Mapping[str, Path], path: Path) -> None:
     """RMSE against lead time, a panel for each benchmark."""
     figure, axes = plt.subplots(1, len(results), figsize=(4 * len(results), 3.4), squeeze=False, layout="constrained")
+    models, lines = [*NETWORKS, "Persistence"], {}
     for panel, (name, folder) in zip(axes[0], results.items(), strict=True):
         table = pd.read_parquet(folder / "table")
         scores = table[(table["kind"] == "metric") & (table["competitor"] != "Truth")]
         curves = mean_at_leads(scores.rename(columns={"competitor": "model", "name": "metric"}), "rmse")
         for model, curve in curves.iterrows():
-            panel.plot(curve.index, curve.to_numpy(), label=model)
+            color = COLORS[models.index(str(model)) % len(COLORS)]
+            lines[str(model)] = panel.plot(curve.index, curve.to_numpy(), color=color)[0]
         panel.set(title=name, xlabel="lead time [frames]", ylabel="RMSE")
-        panel.legend(frameon=False)
+    figure.legend(lines.values(), lines.keys(), loc="outside right", frameon=False)
     figure.savefig(path, format="png", dpi=150)
     plt.close(figure)
 
