@@ -20,7 +20,7 @@ def tip_radius(
     """Distance from the centre of the frame to the farthest point of the crystal; NaN where nothing is solid [px].
 
     The crystal is the 8-connected region above `level` that holds the middle of the frame, else the largest one: what a
-    forecast has put elsewhere is no tip.
+    forecast has put elsewhere is not a tip.
 
     Args:
         frames: Phase field.

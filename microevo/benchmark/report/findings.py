@@ -88,7 +88,7 @@ def _comparison(board: Leaderboard, horizon: int, cost: pd.DataFrame) -> tuple[l
         detail = f"RMSE of {nearest} minus that of {best}: {difference}, on the same trajectories"
         answer = "No" if rivals else "Yes"
         if not known:
-            answer, detail = "Unknown", "a single trajectory is no sample"
+            answer, detail = "Unknown", "a single trajectory is not a sample"
         elif samples.independent < FEWEST:
             answer, detail = "Unknown", f"{_too_few(samples.independent)}. {detail}"
         elif rivals:
