@@ -217,7 +217,7 @@ def test_a_simulation_that_fails_names_the_trajectory_and_keeps_the_others(tmp_p
     with monkeypatch.context() as patched:
         make_two = {"batch_size": 2, "splits": {"train": 2}}
         patched.setattr(SpinodalDecomposition, "initial", spoilt)
-        with pytest.raises(ValueError, match=r"SpinodalDecomposition, trajectory 1: at time 0 .* not finite"):
+        with pytest.raises(ValueError, match=r"SpinodalDecomposition, trajectory 1: at time 0, .* not finite"):
             make(tmp_path / "a.zarr", **make_two)
     with pytest.raises(ValueError, match="unfinished"):
         TrajectoryStore.open(tmp_path / "a.zarr")

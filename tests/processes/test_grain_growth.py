@@ -313,7 +313,7 @@ class Poisoned(GrainGrowth):
 
 
 def test_what_is_not_finite_is_blamed_on_its_trajectory() -> None:
-    with pytest.raises(ValueError, match=r"Poisoned, trajectory 20: at time 0 .*finite"):
+    with pytest.raises(ValueError, match=r"Poisoned, trajectory 20: at time 0, .*finite"):
         list(rollout(Poisoned(**SMALL), generators(0, 1, 2), 1, names=[10, 20, 30]))
     law = GrainGrowth(**SMALL)
     stepper = law.stepper()
