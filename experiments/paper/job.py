@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 import yaml
 from collect import collect
+from launcher import launcher
 from plan import NETWORKS, Data, Scale
 from schedule import Part, PartError, Schedule, stays
 
@@ -20,7 +20,7 @@ from microevo.data import TrajectoryStore
 from microevo.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
-MICROEVO = [sys.executable, "-m", "microevo"]
+MICROEVO = ["-m", "microevo"]
 GPU_TESTS = 45.0  # seconds, at most
 
 
@@ -39,7 +39,7 @@ class Paper:
         for folder in (work, out):
             folder.mkdir(parents=True, exist_ok=True)
         after = partial(collect, work, out)
-        self.schedule = Schedule(self.parts(), 60 * minutes, work / "state.json", out / "log.txt", after)
+        self.schedule = Schedule(self.parts(), 60 * minutes, work / "state.json", out / "log.txt", after, launcher())
         self.cores = max(1, (os.cpu_count() or 1) - (2 if torch.cuda.is_available() else 0))
 
     def parts(self) -> list[Part]:
@@ -87,21 +87,19 @@ class Paper:
 
     def gpu_tests(self, seconds: float) -> Mapping[str, Any]:
         """The tests that need a GPU; they skip with a reason where there is none."""
-        if not torch.cuda.is_available():
-            return {"why": "there is no GPU here, and all of them would skip"}
         files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
-        words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *files]
+        words = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *files]
         self.schedule.command(words, min(seconds, GPU_TESTS))
         return {"files": len(files)}
 
     def probe(self, seconds: float) -> Mapping[str, Any]:
         """Batch, precision and layout of the trainings."""
         scale, output = self.scale, self.work / "probe.json"
-        words = [sys.executable, "experiments/paper/probe.py", "--output", str(output)]
+        words = ["experiments/paper/probe.py", "--output", str(output)]
         words += ["--models", json.dumps({name: self._model(name) for name in NETWORKS})]
         words += ["--precisions", json.dumps(scale.precisions), "--batches", json.dumps(scale.batches)]
         words += ["--pixels", str(scale.pixels), "--seconds", str(scale.probe_seconds)]
-        self._command(words, seconds)
+        self.schedule.command(words, seconds)
         return json.loads(output.read_text())
 
     def simulate(self, data: Data, name: str, seconds: float) -> Mapping[str, Any]:
@@ -126,7 +124,7 @@ class Paper:
         words += ["--workers", str(self.cores), "--batch_size", str(self._batch(sum(splits.values()))), *data.options]
         begin = time.monotonic()
         # An unfinished store is of no use: rather than be cut off, it takes time from the stores after it.
-        self._command(words, max(seconds, self.schedule.remaining))
+        self.schedule.command(words, max(seconds, self.schedule.remaining))
         return {"splits": splits, "simulated_seconds": time.monotonic() - begin}
 
     def train(self, network: str, process: str, seconds: float) -> Mapping[str, Any]:
@@ -155,7 +153,7 @@ class Paper:
         ]
         path, cut = run / "checkpoints" / "last.ckpt", ""
         try:
-            self._command(words, seconds)
+            self.schedule.command(words, seconds)
         except PartError as error:  # weights that were saved until then are worth testing
             if not path.exists():
                 raise
@@ -200,7 +198,7 @@ class Paper:
         words += ["--repeats", str(0 if size else scale.repeats), "--batch_size", "8" if not size else "1"]
         if torch.cuda.is_available():
             words += ["--processes", str(max(1, min(8, self.cores // 2)))]  # physical quantities are measured on cores
-        self._command(words, seconds)
+        self.schedule.command(words, seconds)
         return {"output": output.name, "networks": list(checkpoints)}
 
     def _trained(self, process: str) -> list[str]:
@@ -224,8 +222,3 @@ class Paper:
     def _batch(self, trajectories: int) -> int:
         """Trajectories that a core simulates at once, so that all cores have some."""
         return max(1, min(8, trajectories // self.cores))
-
-    def _command(self, words: list[str], seconds: float) -> None:
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        self.schedule.command(words, seconds, threads | {"PYTHONPATH": path, "WANDB_MODE": "disabled"})

@@ -16,6 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("torch", "lightning", "zarr", "jsonargparse", "safetensors")
+# Of all that is run: one thread each, for the cores are shared out.
+ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {
+    "WANDB_MODE": "disabled"
+}
 MINUTES = {"full": 9.0, "tiny": 2.8}
 
 
@@ -39,6 +43,7 @@ def main() -> None:
     work = args.work or ROOT / "results" / ("paper" if args.scale == "full" else f"paper-{args.scale}")
     work, out = work.resolve(), args.out.resolve()
     os.chdir(ROOT)
+    os.environ |= ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     schedule = Paper(SCALES[args.scale], args.minutes or MINUTES[args.scale], work, out).schedule
     try:

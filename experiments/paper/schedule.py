@@ -1,15 +1,17 @@
 """Parts of a job in two lanes, each in its share of the minutes; what is done is kept, what no longer fits is skipped."""
 
 import json
-import os
-import signal
-import subprocess
+import multiprocessing as mp
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
+
+from launcher import start
 
 from microevo.provenance import write_file
 
@@ -59,6 +61,7 @@ class Schedule:
         state: File that says what is done; a later call goes on from there.
         log: File that the output of all commands is appended to.
         after: Called after each part, with the records of all parts so far.
+        context: How processes are started.
     """
 
     parts: Sequence[Part]
@@ -66,13 +69,14 @@ class Schedule:
     state: Path
     log: Path
     after: Callable[[Mapping[str, Any]], None] = lambda records: None
+    context: BaseContext = field(default_factory=lambda: mp.get_context("spawn"))
     records: dict[str, dict[str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.records = json.loads(self.state.read_text()) if self.state.exists() else {}
         self.begin = time.monotonic()
         self._change = threading.Condition()
-        self._running: set[subprocess.Popen] = set()
+        self._running: set[BaseProcess] = set()
         self._stopped = False
 
     @property
@@ -103,8 +107,8 @@ class Schedule:
         for process in running:
             _end(process)
 
-    def command(self, words: Sequence[str], seconds: float, env: Mapping[str, str] | None = None) -> None:
-        """Run a command, its output into the log.
+    def command(self, words: Sequence[str], seconds: float) -> None:
+        """Run Python with these words, such as `-m microevo fit`, its output into the log.
 
         Raises:
             PartError: It failed, or took longer than `seconds`.
@@ -112,21 +116,18 @@ class Schedule:
         if self._stopped:
             raise PartError("not begun: the job was stopped")
         with self.log.open("ab") as log:
-            log.write(f"\n$ {' '.join(words)}\n".encode())
-            log.flush()
-            process = subprocess.Popen(
-                words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
-            )
+            log.write(f"\n$ python {' '.join(words)}\n".encode())
+        process = start(self.context, words, self.log)
         self._running.add(process)
         try:
-            code = process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise PartError(f"stopped: it was not done after {seconds:.0f} s") from None
+            process.join(seconds)
+            if process.exitcode is None:
+                raise PartError(f"stopped: it was not done after {seconds:.0f} s")
         finally:
             _end(process)
             self._running.discard(process)
-        if code:
-            raise PartError(f"failed with exit code {code}; the log says why")
+        if process.exitcode:
+            raise PartError(f"failed with exit code {process.exitcode}; the log says why")
 
     def _go_through(self, lane: Lane) -> None:
         waiting = [part for part in self.parts if part.lane == lane]
@@ -197,12 +198,11 @@ class Schedule:
             self._change.notify_all()
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: BaseProcess) -> None:
     """Ask a command to end, then make it."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=GRACE)
-        except subprocess.TimeoutExpired:
+    if process.is_alive():
+        process.terminate()
+        process.join(GRACE)
+        if process.is_alive():
             process.kill()
-            process.wait()
+            process.join()
