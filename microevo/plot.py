@@ -14,7 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from microevo.metrics import find, mean_at_leads, rows_of
+from microevo.metrics import find, rows_of
+from microevo.metrics.table import mean_at_leads
 from microevo.provenance import atomic
 
 FIELD_COLOURS = "magma"

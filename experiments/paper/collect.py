@@ -12,7 +12,7 @@ import torch
 from plan import NETWORKS, PUBLISHED, PUBLISHED_SPEED
 from safetensors.torch import save_file
 
-from microevo.metrics import mean_at_leads
+from microevo.metrics.table import mean_at_leads
 from microevo.provenance import atomic, write_file
 
 SHARD = 14e6  # bytes; a file may have 15 MB

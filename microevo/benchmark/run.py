@@ -19,7 +19,7 @@ from microevo.benchmark.physics import Kind, PhysicalQuantities
 from microevo.benchmark.protocol import Protocol
 from microevo.benchmark.report import write_report
 from microevo.benchmark.results import Results
-from microevo.data import Window
+from microevo.data import TrajectoryStore, Window
 from microevo.metrics import applicable, import_metrics, registered
 from microevo.provenance import git_commit
 
@@ -29,7 +29,7 @@ COMPARED = 4  # windows, if there are as many, with which the cost table tells h
 def run(
     protocols: dict[str, Protocol] = {},  # noqa: B006  (never changed; jsonargparse shows it as the default)
     checkpoints: dict[str, str | list[str]] = {},  # noqa: B006
-    fields: list[str] = ["c"],  # noqa: B006
+    fields: list[str] | None = None,
     predictions: str | dict[str, str | dict[str, str]] | None = None,
     reference_solver: bool = True,
     physics: Kind = "auto",
@@ -57,7 +57,7 @@ def run(
     Args:
         protocols: Input frames, target frames and trajectories, by name.
         checkpoints: Name of each model with its checkpoint, or with a list of checkpoints trained with different seeds.
-        fields: Fields that are forecast, in the order of the axis C.
+        fields: Fields that are forecast, in the order of the axis C; unless given, the first field of the stores.
         predictions: Forecasts made elsewhere: a `.npy` file or zarr array if there is one protocol, else a name with the
             file of each protocol.
         reference_solver: Whether the process's own solver is compared too, where the data were simulated.
@@ -92,6 +92,7 @@ def run(
     if render_only:
         return write_report(Results(folder), leads, logger).results
     chosen = _chosen(protocols, only)
+    fields = fields or [_first_field(chosen)]
     competitors: list[Competitor] = []
     for model, paths in checkpoints.items():
         competitors += [Model(model, path) for path in ([paths] if isinstance(paths, str) else paths)]
@@ -225,6 +226,16 @@ def _chosen(protocols: Mapping[str, Protocol], only: list[str]) -> dict[str, Pro
     if not chosen:
         raise ValueError("a benchmark needs at least one protocol; give --config or --protocols")
     return chosen
+
+
+def _first_field(protocols: Mapping[str, Protocol]) -> str:
+    first = {protocol.store: TrajectoryStore.open(protocol.store).fields[0] for protocol in protocols.values()}
+    if len(set(first.values())) > 1:
+        described = ", ".join(f"{field} in {store}" for store, field in first.items())
+        raise ValueError(
+            f"the stores of the protocols begin with different fields ({described}); say which with fields"
+        )
+    return next(iter(first.values()))
 
 
 def _check_leads(leads: Sequence[int]) -> list[int]:

@@ -23,7 +23,7 @@ class SaveRun(SaveConfigCallback):
     The config is complete (every default is in it) and can be given to `--config` again. The JSON file holds
     the command, the versions, the seed and the fingerprint of the data.
 
-    Lightning's own callback writes one file per logger and refuses to write a second one.
+    Lightning's own callback writes one file per logger, and a second one is an error.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, asked: Namespace) -> None:

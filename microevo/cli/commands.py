@@ -10,13 +10,11 @@ from typing import Any, get_type_hints
 import numpy as np
 import torch
 
-from microevo import plot
 from microevo.cli.main import COMMANDS
 from microevo.cli.parser import ConfigFile, Parser
 from microevo.data import TrajectoryStore, generate, import_frames
 from microevo.data.generate import ALL
 from microevo.data.sampling import RENAMED
-from microevo.models.checkpoint import read_checkpoint
 
 
 def simulate(args: Sequence[str]) -> None:
@@ -46,7 +44,8 @@ def import_(args: Sequence[str]) -> None:
 
 def benchmark(args: Sequence[str]) -> None:
     """Compare forecasts with each other, with persistence and with the reference solver."""
-    from microevo.benchmark import run  # imports wandb's and Lightning's halves that the others do not need
+    from microevo.benchmark import run  # which imports Lightning; the other commands begin sooner without
+    from microevo.models.checkpoint import read_checkpoint
 
     settings = _parse("benchmark", run, args)
     for module in settings.pop("modules"):
@@ -143,6 +142,8 @@ def _announce(store: TrajectoryStore) -> None:
         )
     if len(store.image_shape) != 2:
         return
+    from microevo import plot
+
     picture = store.path.with_suffix(".png")
     rows = [store.read(i, fields=store.fields[:1])[:, 0] for i in range(min(3, len(store)))]
     times = store.attributes["first_frame"] + store.attributes["frame_interval"] * np.arange(store.frames)

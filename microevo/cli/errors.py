@@ -9,15 +9,11 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 
 class UsageError(Exception):
     """The command line, or a config file that it names, cannot be understood; the message says why."""
 
-
-# Anything else is a mistake of ours, and its traceback is what we need to see.
-EXPECTED = (UsageError, ValueError, OSError, RuntimeError, MisconfigurationException)
 
 LONGEST = 370  # letters of a message
 # jsonargparse's reasons fill a page. These lines say nothing that the others do not; should their wording change, the
@@ -51,6 +47,13 @@ UNINFORMATIVE_WARNINGS = (
     ".*all_gather is deprecated",
     "Checkpoint directory .* exists and is not empty",
 )
+
+
+def expected() -> tuple[type[Exception], ...]:
+    """Errors that are told in a sentence. Anything else is a mistake of ours, and its traceback is what we need to see."""
+    errors = (UsageError, ValueError, OSError, RuntimeError)
+    lightning = sys.modules.get("lightning.fabric.utilities.exceptions")  # not every command imports it
+    return errors if lightning is None else (*errors, lightning.MisconfigurationException)
 
 
 def sentence(error: BaseException) -> str:

@@ -65,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if isinstance(leave.__context__, KeyboardInterrupt):  # Lightning has said so, and leaves with 1
             raise SystemExit(130) from None
         raise
-    except errors.EXPECTED as error:
+    except errors.expected() as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
         _exit(errors.sentence(error), code=errors.exit_code(error))

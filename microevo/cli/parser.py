@@ -5,25 +5,13 @@ import difflib
 import inspect
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentError, Namespace
-from lightning import Callback
-from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.loggers import Logger
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from microevo.cli.errors import UsageError, causes, one_line, shorten
-from microevo.data import TrajectoryDataModule
-from microevo.models import Forecaster
 from microevo.processes import Process
 
-CLASSES: dict[str, type] = {  # the options that take a class
-    "model": Forecaster,
-    "data": TrajectoryDataModule,
-    "process": Process,
-    "trainer.logger": Logger,
-    "trainer.callbacks": Callback,
-}
 ROOM = 240  # letters for what is wrong, if a suggestion follows
 NEAR = 0.75  # similarity of two spellings from which one is suggested for the other
 
@@ -54,11 +42,13 @@ class ConfigFile(ActionConfigFile):
             raise ArgumentError(self, f"{values}: {error}") from error
 
 
-class Parser(LightningArgumentParser):
+class Parser(ArgumentParser):
     """The parser of a command.
 
-    An option must be written in full: a misspelt one is refused, never taken for another that begins alike.
+    An option must be written in full: a misspelt one is an error, never taken for another that begins alike.
     """
+
+    classes: ClassVar[dict[str, type]] = {"process": Process}  # the options that take a class
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The usage that is made of all options fills a page, and of the program's name it knows `__main__.py`.
@@ -92,8 +82,26 @@ class Parser(LightningArgumentParser):
             near = nearest([word for word in message.split() if word[0] in "'-"], self.options())
             remedy = f"; did you mean {near}?" if near else "; --help lists the options"
         elif not any(isinstance(cause, ArgumentError) for cause in causes(ex)):  # which has its suggestion already
-            remedy = _suggest_class(message)
+            remedy = self._suggest_class(message)
         super().error(shorten(message, ROOM) + remedy if remedy else message, ex)
+
+    def _suggest_class(self, message: str) -> str:
+        subject = message.split(": ")[0]
+        base = next(
+            (base for key, base in self.classes.items() if f'"{key}"' in subject or f"--{key}." in subject), None
+        )
+        if base is None:
+            return ""
+        classes = {cls.__name__: cls.__module__ for cls in _concrete(base)}
+        names = sorted(classes)
+        words = [word.strip("'\":,;").rsplit(".", 1)[-1] for word in message.split()]
+        near = nearest(words, names) or next(
+            (name for word in words for name in names if len(word) > 3 and word in name), ""
+        )
+        if near:
+            return f"; did you mean {near}?"
+        names = [name for name in names if classes[name].startswith("microevo.")]
+        return f"; choose {', '.join(names)} or the path of a class of your own" if names else ""
 
 
 def nearest(words: Collection[str], known: Collection[str]) -> str | None:
@@ -107,23 +115,6 @@ def nearest(words: Collection[str], known: Collection[str]) -> str | None:
                 if ratio >= best:
                     best, found = ratio, name
     return found
-
-
-def _suggest_class(message: str) -> str:
-    subject = message.split(": ")[0]
-    base = next((base for key, base in CLASSES.items() if f'"{key}"' in subject or f"--{key}." in subject), None)
-    if base is None:
-        return ""
-    classes = {cls.__name__: cls.__module__ for cls in _concrete(base)}
-    names = sorted(classes)
-    words = [word.strip("'\":,;").rsplit(".", 1)[-1] for word in message.split()]
-    near = nearest(words, names) or next(
-        (name for word in words for name in names if len(word) > 3 and word in name), ""
-    )
-    if near:
-        return f"; did you mean {near}?"
-    names = [name for name in names if classes[name].startswith("microevo.")]
-    return f"; choose {', '.join(names)} or the path of a class of your own" if names else ""
 
 
 def _concrete(base: type) -> Iterator[type]:

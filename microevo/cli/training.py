@@ -8,12 +8,13 @@ import os
 import pydoc
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jsonargparse import Namespace
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 
 from microevo.callbacks import ForecastWriter, LeadTable, SaveLast, SaveRun, SeedSteps
 from microevo.callbacks.checkpoints import best_saver, find_checkpoint, has_checkpoints, is_own
@@ -30,6 +31,17 @@ from microevo.models.checkpoint import read_checkpoint
 
 RUN_DIR = "MICROEVO_RUN_DIR"  # tells the processes that a run starts where the first one writes
 LINKED = {"n_past": "n_past", "horizon": "horizon", "channels": "fields"}  # of the model: of the data
+
+
+class TrainingParser(Parser, LightningArgumentParser):
+    """The parser of a command that needs Lightning."""
+
+    classes: ClassVar[dict[str, type]] = {
+        "model": Forecaster,
+        "data": TrajectoryDataModule,
+        "trainer.logger": Logger,
+        "trainer.callbacks": Callback,
+    }
 
 
 class TrainingCLI(LightningCLI):
@@ -60,7 +72,7 @@ class TrainingCLI(LightningCLI):
                     "enable_model_summary": False,
                 },
                 seed_everything_default=0,
-                parser_class=Parser,
+                parser_class=TrainingParser,
                 parser_kwargs={
                     self.command: {
                         "usage": f"python -m microevo {self.command} --config FILE [options]",
@@ -77,9 +89,9 @@ class TrainingCLI(LightningCLI):
         loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
         return {self.command: {"model", "datamodule", *loaders, "ckpt_path", "weights_only", "return_predictions"}}
 
-    def init_parser(self, **kwargs: Any) -> Parser:
+    def init_parser(self, **kwargs: Any) -> "TrainingParser":
         """As Lightning does, with a `--config` whose errors name the file."""
-        parser = Parser(**kwargs)
+        parser = TrainingParser(**kwargs)
         parser.add_argument("-c", "--config", action=ConfigFile, help="Path to a configuration file in YAML format.")
         if (main := getattr(self, "parser", None)) is not None:
             main.subparsers.append(parser)

@@ -53,7 +53,7 @@ def generate(
         sample: Parameters of the process that are sampled for each trajectory, each with its range.
         fraction_sampled: Fraction of the trajectories whose parameters are sampled; the others keep all values of the
             process.
-        resample: Sample the parameters of a trajectory again, all of them, while the process refuses their values
+        resample: Sample the parameters of a trajectory again, all of them, while the process does not accept their values
             together, instead of stopping before the first trajectory is simulated.
         seed: Seed of the whole store.
         trajectories: Simulate these alone, numbered from 0 through all splits: `100:200` are 100 to 199, and the end may

@@ -9,7 +9,7 @@ import numpy as np
 
 from microevo.processes import Process, present_settings
 
-ATTEMPTS = 1000  # sets of values per trajectory, all refused, until its ranges are called impossible
+ATTEMPTS = 1000  # sets of values per trajectory, none accepted, until its ranges are called impossible
 # Keys of a recipe in earlier stores, and what they are called now.
 RENAMED = {"draw": "sample", "drawn_share": "fraction_sampled", "redraw": "resample"}
 
@@ -56,7 +56,7 @@ class Sampling:
     Args:
         ranges: Range of each sampled parameter.
         fraction: Fraction of the trajectories that are sampled at all; the others keep every value of the process.
-        resample: Where the process refuses the values of a trajectory, sample all of them again, rather than stop. The
+        resample: Where the process does not accept the values of a trajectory, sample all of them again, rather than stop. The
             values then fill the part of the ranges that the process allows; which trajectories are sampled stays the same.
     """
 
@@ -85,18 +85,18 @@ class Sampling:
         """The value of each sampled parameter in each of `count` trajectories, all of them accepted by the process.
 
         Raises:
-            ValueError: A name is not a parameter of the process, or the process refuses the values of a trajectory.
+            ValueError: A name is not a parameter of the process, or the process does not accept the values of a trajectory.
         """
-        # An unknown name is refused here, and nothing else can be: these are the process's own values.
+        # An unknown name is an error here, and nothing else can be: these are the process's own values.
         own = {name: [float(getattr(process, name, np.nan))] for name in self.ranges}
         process.vary(own)
         values = {name: np.full(count, value[0]) for name, value in own.items()}
         for i in range(count):
             self._sample(values, seed, i)
-        refused = [i for i in range(count) if not _accepts(process, values, [i])] if self.ranges else []
-        if refused and not self.resample:
-            raise self._error(process, values, refused)
-        for i in refused:
+        rejected = [i for i in range(count) if not _accepts(process, values, [i])] if self.ranges else []
+        if rejected and not self.resample:
+            raise self._error(process, values, rejected)
+        for i in rejected:
             for attempt in range(1, ATTEMPTS):
                 self._sample(values, seed, i, attempt)
                 if _accepts(process, values, [i]):
@@ -118,7 +118,7 @@ class Sampling:
         return True
 
     def _error(self, process: Process, values: Mapping[str, np.ndarray], trajectories: Sequence[int]) -> ValueError:
-        """Why the process refuses the values of some trajectories: the reason for the first."""
+        """Why the process does not accept the values of some trajectories: the reason for the first."""
         rows = [{name: float(column[i]) for name, column in values.items()} for i in trajectories]
         reason = _reason(process, rows[0])
         if not reason:
@@ -153,7 +153,7 @@ def in_present_words(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reason(process: Process, values: Mapping[str, Any]) -> str:
-    """Why the process refuses the values of a trajectory alone, in its own words."""
+    """Why the process does not accept the values of a trajectory alone, in its own words."""
     try:
         replace(process, **values)
     except ValueError as error:

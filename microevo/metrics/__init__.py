@@ -75,7 +75,6 @@ from microevo.metrics.structure import (
     structure_quantities,
     wave_numbers,
 )
-from microevo.metrics.table import mean_at_leads
 from microevo.metrics.trend import growth_exponent, slope
 from microevo.metrics.wave import DampedWave, FrameWaves, fit_damped_wave, fit_frames, wave_quantities
 
@@ -123,7 +122,6 @@ __all__ = [
     "letap_microevoeval",
     "link",
     "mae_openstl",
-    "mean_at_leads",
     "mean_gradient_magnitude",
     "mean_wave_number",
     "measure",

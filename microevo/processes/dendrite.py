@@ -169,27 +169,27 @@ class DendriticSolidification(Process):
         return replace(self, dt=dt) if self.dt < dt <= self._longest_step()[1] else None
 
 
-class Rimmed:
-    """Fields with a rim of one cell, so that the neighbours of all cells are views (n, y, x) of one array.
+class GhostedField:
+    """Fields with one layer of ghost cells, so that the neighbours of all cells are views (n, y, x) of one array.
 
     Args:
         shape: Trajectories, rows and columns.
         like: Its device and type are taken.
-        walls: The rim reflects the border cells; otherwise it continues the fields periodically.
+        walls: The ghost cells reflect the border cells; otherwise they continue the fields periodically.
         odd: Walls reflect with the opposite sign, so that the mean over a wall's faces is zero.
     """
 
     def __init__(self, shape: tuple[int, int, int], like: Tensor, *, walls: bool, odd: bool = False) -> None:
         n, height, width = shape
         self.all = like.new_zeros(n, height + 2, width + 2)
-        self.rows, self.columns = self.all[:, :, 1:-1], self.all[:, 1:-1]  # with the rim along one axis
+        self.rows, self.columns = self.all[:, :, 1:-1], self.all[:, 1:-1]  # with the ghost cells along one axis
         self.cells = self.rows[:, 1:-1]
         self.above, self.below = self.rows[:, :-2], self.rows[:, 2:]
         self.left, self.right = self.columns[..., :-2], self.columns[..., 2:]
         self.across_x = (self.columns[..., 1:], self.columns[..., :-1])  # the two sides of each face
         self.across_y = (self.rows[:, 1:], self.rows[:, :-1])
-        before, after = (1, -2) if walls else (-2, 1)  # the border cells that the rim copies
-        self.rim = (
+        before, after = (1, -2) if walls else (-2, 1)  # the border cells that the ghost cells copy
+        self.ghosts = (
             (self.columns[..., 0], self.columns[..., before]),
             (self.columns[..., -1], self.columns[..., after]),
             (self.rows[:, 0], self.rows[:, before]),
@@ -197,21 +197,21 @@ class Rimmed:
         )
         self.odd = walls and odd
 
-    def fill_rim(self) -> None:
-        """Bring the rim up to date with the cells; its corners are never read."""
-        for rim, source in self.rim:
+    def fill_ghosts(self) -> None:
+        """Bring the ghost cells up to date; those at the corners are never read."""
+        for ghosts, source in self.ghosts:
             if self.odd:
-                torch.neg(source, out=rim)
+                torch.neg(source, out=ghosts)
             else:
-                rim.copy_(source)
+                ghosts.copy_(source)
 
 
 @dataclass(frozen=True)
 class Group:
     """Trajectories that are computed together, and what differs between them (n, 1, 1)."""
 
-    phi: Rimmed
-    heat: Rimmed
+    phi: GhostedField
+    heat: GhostedField
     latent_heat: Tensor
     drive: Tensor  # gamma Te
     cosine: Tensor  # delta cos(j theta0), times what the multiple angle leaves out
@@ -237,8 +237,8 @@ class DendriteStepper(Stepper):
         together = 1 if u0.device.type == "cpu" else count
         shape = (together, height, width)
         self.groups = [self._group(u0, first, shape) for first in range(0, count, together)]
-        self.eps2 = Rimmed(shape, u0, walls=self.walls)
-        self.cross_x, self.cross_y = (Rimmed(shape, u0, walls=self.walls, odd=True) for _ in range(2))
+        self.eps2 = GhostedField(shape, u0, walls=self.walls)
+        self.cross_x, self.cross_y = (GhostedField(shape, u0, walls=self.walls, odd=True) for _ in range(2))
         self.buffers = [u0.new_empty(shape) for _ in range(6)]
         self.change = u0.new_empty(shape)
         self.face_x = [u0.new_empty(together, height, width + 1) for _ in range(2)]
@@ -276,10 +276,10 @@ class DendriteStepper(Stepper):
 
         angle = law.mode * torch.deg2rad(column("theta0"))
         strength = {4: 1, 6: 4}[law.mode] * column("delta")
-        phi, heat = (Rimmed(shape, u0, walls=self.walls) for _ in range(2))
+        phi, heat = (GhostedField(shape, u0, walls=self.walls) for _ in range(2))
         for field, values in ((phi, u0[own, 0]), (heat, u0[own, 1])):
             field.cells.copy_(values)
-            field.fill_rim()
+            field.fill_ghosts()
         numbers = (
             column("latent_heat"),
             law.gamma * column("undercooling"),
@@ -301,7 +301,7 @@ class DendriteStepper(Stepper):
         slope.mul_(eps)  # eps eps' over -j eps_bar^2
         for field, left, right in ((self.eps2, eps, eps), (self.cross_x, slope, gx), (self.cross_y, slope, gy)):
             torch.mul(left, right, out=field.cells)
-            field.fill_rim()
+            field.fill_ghosts()
 
         (flux_x, jump_x), (flux_y, jump_y) = self.face_x, self.face_y
         torch.add(*self.eps2.across_x, out=flux_x).mul_(torch.sub(*phi.across_x, out=jump_x))
@@ -322,7 +322,7 @@ class DendriteStepper(Stepper):
         torch.add(phi.cells, change, out=a)
         torch.sub(a, phi.cells, out=change)  # less what rounding loses: float32 would set heat free without a change
         phi.cells.copy_(a)
-        phi.fill_rim()
+        phi.fill_ghosts()
 
     def _multiple_angle(self, gx: Tensor, gy: Tensor) -> None:
         """`cos j theta` and `sin j theta` from a gradient by multiple-angle formulas, both 0 where it is flat.
@@ -355,7 +355,7 @@ class DendriteStepper(Stepper):
         else:
             heat.cells.addcmul_(self.change, group.latent_heat)
             heat.cells.add_(self._smoothed(heat.cells))
-        heat.fill_rim()
+        heat.fill_ghosts()
 
     def _smoothed(self, heat: Float[Tensor, "n y x"]) -> Float[Tensor, "n y x"]:
         """What the implicit scheme adds."""

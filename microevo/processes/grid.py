@@ -25,7 +25,6 @@ class Grid:
     coarsen: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
         if not self.shape or min(self.shape) < 2:
             raise ValueError(f"a grid needs at least 2 cells along each axis, but its shape is {self.shape}")
         if self.spacing <= 0:

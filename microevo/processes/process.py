@@ -168,7 +168,7 @@ class Process(ABC):
         """The parameters of a batch in which some have one value per trajectory, and the others those of this process.
 
         Raises:
-            ValueError: A name is none of `parameters`, or the process refuses the values of a trajectory.
+            ValueError: A name is none of `parameters`, or the process does not accept the values of a trajectory.
         """
         unknown = sorted(set(values) - set(self.parameters))
         if unknown:
@@ -190,7 +190,7 @@ class Process(ABC):
         )
 
     def _check_values(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> None:
-        """Refuse the values of trajectories that the constructor would refuse."""
+        """Check the values of trajectories as the constructor does."""
         for row in zip(*values.values(), strict=True):
             settings: dict[str, Any] = {name: float(value) for name, value in zip(values, row, strict=True)}
             replace(self, **settings)

@@ -45,7 +45,9 @@ class SharedOrder:
         self.dense = fields is None or fields >= count
         self.conflict_disc = kernel.disc(CONFLICT_DISTANCE * length)
         self.halo_disc = kernel.disc(START_DISTANCE * length)
-        self.field_of = np.arange(count, dtype=np.int32) if self.dense else self._colouring(fields or count)
+        self.field_of = (
+            np.arange(count, dtype=np.int32) if self.dense else self._assign_order_parameters(fields or count)
+        )
         self.eta = np.zeros((*self.ids.shape, fields or count), dtype)
         np.put_along_axis(self.eta, self.field_of[self.ids][..., None].astype(np.int64), 1, axis=2)
         self.squares = np.ones(self.ids.shape, dtype)
@@ -89,8 +91,8 @@ class SharedOrder:
                 nearest = min(nearest, float(np.sqrt(close[i, j])))
         return nearest
 
-    def _colouring(self, fields: int) -> Int[np.ndarray, " grains"]:
-        """A field for each grain, those with most neighbours first."""
+    def _assign_order_parameters(self, fields: int) -> Int[np.ndarray, " grains"]:
+        """An order parameter for each grain, those with most neighbours first."""
         field_of = np.full(int(self.ids.max()) + 1, -1, dtype=np.int32)
         distances = self._distances(field_of, 2 * START_DISTANCE)
         neighbours = (distances <= START_DISTANCE * self.length).sum(axis=1)

@@ -77,7 +77,7 @@ def open_array(path: Path, options: ArrayOptions, stack: ExitStack) -> FrameSour
                 raise no_named_arrays(path, options.dataset)
             with path.open("rb") as stream:
                 shape, dtype = _npy_header(stream)
-            # A file of objects cannot be mapped, and is refused by name.
+            # A file of objects cannot be mapped; the error names it.
             array = np.empty(shape, dtype) if dtype.hasobject else np.load(path, mmap_mode="r")
             source = array_source(str(path), array, axes=options.axes, channels=len(options.fields))
         else:
@@ -115,7 +115,7 @@ def _combined(path: Path, arrays: Mapping[str, NamedArray], options: ArrayOption
         entry = arrays[name]
         return array_source(
             f"{path}, array {name}",
-            # Objects cannot be read, and are refused by name.
+            # Objects cannot be read; the error names them.
             np.empty(entry.shape, entry.dtype) if entry.dtype.hasobject else entry.open(),
             axes=options.axes,
             channels=count,
