@@ -160,3 +160,4 @@ def _write_weights(checkpoint: Path, out: Path) -> None:
     for number, shard in enumerate(shards, start=1):
         with atomic(out / f"weights-{KEPT}-{number}-of-{len(shards)}.safetensors") as path:
             save_file(shard, path)
+            path.chmod(0o644)  # it comes readable by its owner alone

@@ -80,7 +80,7 @@ FULL = Scale(
     pixels=64,
     horizon=90,
     trajectories=16,
-    overhead=20,
+    overhead=12,
     least_training=30,
     least_benchmark=25,
     repeats=3,
@@ -95,7 +95,7 @@ FULL = Scale(
     larger=0.03,
 )
 
-# As few frames, cells and processes as show that everything works: most of the time is spent on starting commands.
+# As few frames, cells and processes as show that everything works.
 SMALL = ("--frames", "22", "--workers", "1")
 TINY = Scale(
     data={
@@ -150,8 +150,8 @@ TINY = Scale(
     pixels=32,
     horizon=12,
     trajectories=2,
-    overhead=9,
-    least_training=11,
+    overhead=4,
+    least_training=6,
     least_benchmark=8,
     repeats=1,
     trainings=(
