@@ -92,7 +92,8 @@ def apart(workplace: Path, microevo: Callable) -> Callable[[list[str]], None]:
     return run
 
 
-@pytest.mark.parametrize("how", ["here", pytest.param("apart", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["here", "apart"])
 def test_the_readmes_commands_run_in_their_order(workplace, request, how):
     run = request.getfixturevalue(how)
     run(["simulate", "--config", "data/recipes/demo.yaml"])  # `make demo` did

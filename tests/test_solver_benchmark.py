@@ -23,6 +23,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_solvers_are_compared(tmp_path: Path) -> None:
     done = run("--quick", "--only", "solvers", "--output", tmp_path)
     assert done.returncode == 0, done.stderr

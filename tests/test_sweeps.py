@@ -56,12 +56,8 @@ def launch(tmp_path, monkeypatch):
     return start
 
 
-# They differ in the network, each kind of which tests/test_experiments.py trains, and in the parameters, which are read
-# in the test below: one of them shows that the agent's command runs.
-@pytest.mark.parametrize(
-    "sweep",
-    [pytest.param(path, id=path.stem, marks=() if path.stem == "fcn" else pytest.mark.slow) for path in SWEEPS],
-)
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_the_command_of_a_sweep_trains(sweep, launch, small_store):
     parameters = {name: values_of(parameter)[0] for name, parameter in load(sweep)["parameters"].items()}
     assert launch(sweep, parameters, shrink(experiment_of(sweep), small_store)) == 0

@@ -89,6 +89,7 @@ def test_what_is_not_complete_is_left_out_and_said(small_store, here):
         assert "good is left out: 0 of its 2 forecasts" in Path("results", report).read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_benchmark_is_reported_and_logged(small_store, here):
     run(protocols(small_store), output="results", **(SEEN | {"physics": "spinodal"}))
     LongTable("results/table").part("4->6", "Truth", 0).unlink()  # as after a kill, with several processes

@@ -228,10 +228,11 @@ def test_predictions_that_do_not_fit_are_refused(small_store, tmp_path, answers)
     [
         (small_process(), ["c"], 2e-3),
         (PlaneWave(grid=Grid(shape=(16, 16), boundary="no-flux")), ["u"], 1e-5),
-        (
+        pytest.param(
             RegularSolution(grid=Grid(shape=(32, 32), spacing=0.5, boundary="no-flux", coarsen=2), first_frame=5.0),
             ["c"],
             0.06,
+            marks=pytest.mark.slow,
         ),
         (
             DendriticSolidification(grid=Grid(shape=(64, 64), spacing=0.03, coarsen=4), seed_radius=0.2),
@@ -254,6 +255,7 @@ def test_the_reference_solver_is_ahead_of_persistence(law, fields, largest, tmp_
     assert float(error.loc["Reference solver", 5]) < 0.5 * float(error.loc["Persistence", 5])
 
 
+@pytest.mark.slow
 def test_the_reference_solver_continues_as_the_data_did(tmp_path):
     # The fast scheme depends on its clock alone: from the state that the frames show it takes the steps of the data.
     # With the short steps after a quench it would be off by 4e-3 and more.
@@ -299,6 +301,7 @@ def few(store: Path, n_past: int, horizon: int, count: int = 2, fields: str = "c
     return StoredProcess(windows.store), Window(*default_collate(firsts))
 
 
+@pytest.mark.slow
 def test_the_coarsest_solver_as_accurate_as_a_forecast(small_store):
     physics, window = few(small_store, 4, 20)
     solver = physics.timed(window)
@@ -338,6 +341,7 @@ def test_a_solver_is_no_coarser_than_can_be_integrated(small_store, monkeypatch)
     assert physics.timed(window).accuracy_matched(1.0, lambda frames: math.nan, 6) is None
 
 
+@pytest.mark.slow
 def test_a_solver_that_leaves_its_bounds_is_too_rough(tmp_path):
     law = RegularSolution(grid=Grid(shape=(64, 64), spacing=0.5, boundary="no-flux", coarsen=2), first_frame=5.0)
     generate(law, tmp_path / "mixtures.zarr", splits={"test": 2}, frames=9, seed=2)
@@ -365,6 +369,7 @@ def test_a_closed_form_is_never_rough(tmp_path):
     assert physics.timed(window).accuracy_matched(math.inf, lambda frames: 0.0, 5) is None
 
 
+@pytest.mark.slow
 def test_the_cost_table_has_a_solver_as_accurate_as_the_best_network(small_store, tmp_path):
     entries = [*models(), ReferenceSolver()]
     table = _measure(evaluation(small_store, tmp_path, entries), "4->6", "cpu", repeats=1, warmup=0)

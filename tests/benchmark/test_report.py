@@ -43,6 +43,7 @@ def test_tables_curves_and_animations_go_to_wandb(settings, tmp_path):
         assert any(curve in name for name in files)
 
 
+@pytest.mark.slow
 def test_other_loggers_get_means_and_curves(settings, tmp_path, capsys):
     results = run(**settings, logger=CSVLogger(tmp_path, name="csv"))
     (path,) = (tmp_path / "csv").rglob("metrics.csv")
@@ -107,6 +108,7 @@ def test_what_is_at_zero_is_seen_whole(drawn):
     drawn(FCN=[np.nan, np.nan])
 
 
+@pytest.mark.slow
 def test_files_for_papers(settings, capsys):
     results = run(**settings)
     folder = Path(settings["output"])

@@ -48,7 +48,11 @@ def steps(run: Path) -> int:
 
 @pytest.mark.parametrize(
     ("stop", "code"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
     ids=["ctrl-c", "term", "kill"],
 )
 def test_a_stopped_training_resumes(tmp_path, small_store, in_process, capsys, stop, code):
@@ -85,8 +89,9 @@ def test_a_stopped_training_resumes(tmp_path, small_store, in_process, capsys, s
 
 @pytest.mark.parametrize(
     ("model", "settings"),
-    [("FCN", {"drop_path": 0.2}), pytest.param("ConvLSTM", {"sampling_steps": 20}, marks=pytest.mark.slow)],
+    [("FCN", {"drop_path": 0.2}), ("ConvLSTM", {"sampling_steps": 20})],
 )
+@pytest.mark.slow
 def test_a_training_resumed_at_the_end_of_an_epoch_is_exact(
     tmp_path, small_store, in_process, microevo, model, settings
 ):

@@ -58,6 +58,7 @@ def logged(run: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("stages", [("test",), pytest.param(("validate", "test"), marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_two_processes_score_as_one_does(tmp_path, uneven, in_process, microevo, stages):
     tiny = config(tmp_path, uneven)
     fit = microevo("fit", "--config", tiny, "--run_dir", "two", *TWO)

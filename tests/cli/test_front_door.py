@@ -56,6 +56,7 @@ def test_the_console_script_is_the_module(capsys):
     assert capsys.readouterr().out == f"microevo {microevo.__version__}\n"
 
 
+@pytest.mark.slow
 def test_the_readmes_first_python_runs_in_a_fresh_process(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     first = next(block for block in blocks if "import microevo" in block)

@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import pytest
 import yaml
 
 WANDB = ["--trainer.logger=WandbLogger", "--trainer.logger.project=microevo", "--trainer.logger.name=null"]
 
 
+@pytest.mark.slow
 def test_wandb_offline_writes_into_the_run_and_never_asks(cli, microevo, tmp_path):
     done = microevo("fit", "--config", "tiny.yaml", *WANDB, WANDB_MODE="offline", HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr

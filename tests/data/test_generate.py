@@ -121,6 +121,7 @@ def test_drawn_parameters_are_kept_and_used(tmp_path):
     np.testing.assert_allclose(alone.read(2), store.read(2), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_parameters_are_drawn_independently_of_each_other_and_of_the_trajectories(tmp_path):
     both = make(tmp_path / "a.zarr")
     one = make(tmp_path / "b.zarr", sample={"composition": DRAW["composition"]})
@@ -285,6 +286,7 @@ def test_the_slower_of_two_jobs_with_different_settings_is_refused(tmp_path, mon
     assert TrajectoryStore.open(tmp_path / "b.zarr").attributes["recipe"]["seed"] == 4
 
 
+@pytest.mark.slow
 def test_jobs_may_overlap_and_end_at_the_same_moment(tmp_path, monkeypatch):
     """While one job writes what it simulated, another has done the same and finishes the store."""
     make(tmp_path / "a.zarr")
@@ -450,7 +452,8 @@ def _all_end(leader: int) -> bool:
     return not _group(leader)
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
 def test_killed_and_interrupted_simulations_end_in_the_same_bytes(tmp_path, recipe, capsys, workers):
     store, several = tmp_path / "a.zarr", ["--workers", str(workers)]
     killed = _start(tmp_path, *several)
@@ -576,6 +579,7 @@ def test_a_job_says_what_is_missing_and_how_to_finish(tmp_path, recipe, capsys):
     assert TrajectoryStore.open("a.zarr").attributes["command"] == store.attributes["command"]
 
 
+@pytest.mark.slow
 def test_a_range_in_a_config_file_is_not_in_the_command_that_finishes(tmp_path, recipe):
     recipe.write_text(recipe.read_text() + "trajectories: '3:4'\n")
     words = ["simulate", "--config", "recipe.yaml", "--frames=2", "--process.init_args.grid.shape=[16,16]"]

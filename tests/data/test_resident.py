@@ -51,6 +51,7 @@ def test_a_batch_larger_than_the_data_holds_all(make_store: Callable[..., Trajec
     assert len(batch.past) == 5
 
 
+@pytest.mark.slow
 def test_trains_to_the_same_weights(small_store: Path, tmp_path: Path):
     weights = []
     for cache in ("yes", "device"):

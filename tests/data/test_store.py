@@ -278,6 +278,7 @@ def test_a_disk_that_runs_full_leaves_whole_trajectories(tmp_path):
     assert store.missing() == [1, 2]
 
 
+@pytest.mark.slow
 def test_kill_leaves_whole_trajectories_or_nothing(tmp_path):
     """SIGKILL at arbitrary moments: what counts as written is what was written, and the rest can still be."""
     # Importing takes seconds: one process does it, and each that is killed is forked from it, before any has threads.

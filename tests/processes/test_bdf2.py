@@ -31,8 +31,7 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("cells", [32, 27])
+@pytest.mark.parametrize(("precision", "cells"), [("float32", 32), ("float64", 27)])
 def test_same_seed_same_bytes_in_any_batch(precision: str, cells: int) -> None:
     law = process(grid=Grid(shape=(cells, cells)), precision=precision)
     together = trajectories(law, *range(8))

@@ -163,6 +163,7 @@ def compare_with_dense(law: GrainGrowth, dense: GrainGrowth, index: int, times: 
     return worst
 
 
+@pytest.mark.slow
 def test_shared_order_parameters_follow_the_dense_model() -> None:
     # Crowded: grains of 14 cells, boundaries of 7.
     settings = {"grid": Grid(shape=(96, 96)), "k": 5.0, "mobility": 5.0, "gamma": 1.5, "grains": 46}

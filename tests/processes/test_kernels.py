@@ -24,6 +24,7 @@ print(sums, [sum(euler_kernel(fields).stats.cache_hits.values()) for fields in (
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_compiles_nothing_and_gives_the_same_bytes(tmp_path: Path) -> None:
     def run() -> str:
         environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
