@@ -3,7 +3,7 @@
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -96,6 +96,7 @@ class Forecaster(LightningModule, ABC):
         self._scored: tuple[tuple[int, ...], list[LeadMetric]] | None = None  # shape of frames, and their metrics
         self.trained_seed: int | None = None  # seed of the run in which the weights were trained
         self.trained_frames: int | None = None  # of the future of a training window, all by default; see `Unrolling`
+        self.pace: Callable[[float], float] | None = None  # share of the steps -> share of the computing time
         self._squared_error: Tensor | None = None  # left by `objective` for `training_step` to log
 
     @abstractmethod
@@ -111,12 +112,22 @@ class Forecaster(LightningModule, ABC):
     def objective(
         self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
     ) -> Float[Tensor, ""]:
-        """Mean squared error plus `ssim_weight * (1 - SSIM)`, each averaged over all frames."""
+        """Mean squared error plus `ssim_weight * (1 - SSIM)`, each averaged over all frames.
+
+        The squared error is in units of `error_scale`, if the model has one.
+        """
         mse = squared_error(prediction, target).mean()
         self._squared_error = mse.detach()
+        if (scale := self.error_scale) is not None:
+            mse = squared_error(prediction / scale, target / scale).mean()
         if self.ssim_weight == 0:
             return mse
         return mse + self.ssim_weight * (1 - ssim(prediction, target, self.data_range).mean())
+
+    @property
+    def error_scale(self) -> Float[Tensor, "C 1 1"] | None:
+        """What a training measures the error of each field in; none for the unit of the field."""
+        return None
 
     @property
     def attached(self) -> bool:
@@ -140,13 +151,14 @@ class Forecaster(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with the one-cycle schedule advanced at every batch.
 
-        If `trainer.max_time` alone limits the run (`max_epochs` and `max_steps` are -1), the cycle follows the clock.
+        If `trainer.max_time` alone limits the run (`max_epochs` and `max_steps` are -1), the cycle follows the clock; if some
+        steps take longer than others (see `Unrolling`), the computing time.
         """
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if self.schedule == "constant":
             return optimizer
         cycle: torch.optim.lr_scheduler.OneCycleLR
-        if not self.timed:
+        if not self.timed and self.pace is None:
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
         else:
             cycle = TimedOneCycle(optimizer, self.lr, self.progress)
@@ -156,7 +168,8 @@ class Forecaster(LightningModule, ABC):
         """Share of the planned run that has passed, 0 to 1: of `trainer.max_time` if that alone limits it, else of its steps."""
         timer = self._timer
         if timer is None:
-            return min(1.0, self.trainer.global_step / self.planned_steps())
+            share = min(1.0, self.trainer.global_step / self.planned_steps())
+            return share if self.pace is None else self.pace(share)
         elapsed, remaining = timer.time_elapsed(), timer.time_remaining() or 0.0
         # The same on all processes: their weights must stay equal.
         return self.trainer.strategy.broadcast(min(1.0, elapsed / max(elapsed + remaining, 1e-9)))

@@ -183,6 +183,8 @@ class LocalNet(Forecaster):
     change_rms: Tensor
     lowest: Tensor
     highest: Tensor
+    center: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -218,6 +220,8 @@ class LocalNet(Forecaster):
         )
         self.encoder = ContextEncoder(self.channels, context) if context else None
         self.register_buffer("change_rms", torch.ones(self.channels))
+        self.register_buffer("center", torch.zeros(self.channels))
+        self.register_buffer("spread", torch.ones(self.channels))
         self.register_buffer("lowest", torch.full((self.channels,), -math.inf))
         self.register_buffer("highest", torch.full((self.channels,), math.inf))
         self._apply_boundary()
@@ -231,10 +235,28 @@ class LocalNet(Forecaster):
             self.boundary = "periodic" if data.boundary == "periodic" else "no-flux"
             self._apply_boundary()
         if self.trainer.ckpt_path is None and self.init_from is None:
-            statistics = data.change_statistics()
-            self.change_rms.copy_(torch.from_numpy(statistics.change_rms))
-            self.lowest.copy_(torch.from_numpy(statistics.lowest))
-            self.highest.copy_(torch.from_numpy(statistics.highest))
+            self.take_statistics(*map(torch.from_numpy, data.change_statistics()))
+
+    def take_statistics(
+        self, change_rms: Float[Tensor, " C"], lowest: Float[Tensor, " C"], highest: Float[Tensor, " C"]
+    ) -> None:
+        """Scale fields and changes as the training data ask for.
+
+        Args:
+            change_rms: Root mean square change from one frame to the next.
+            lowest: Smallest value of each field.
+            highest: Largest value of each field.
+        """
+        self.change_rms.copy_(change_rms)
+        self.lowest.copy_(lowest)
+        self.highest.copy_(highest)
+        self.center.copy_((lowest + highest) / 2)
+        self.spread.copy_((highest - lowest).clamp(min=1e-6) / 2)
+
+    @property
+    def error_scale(self) -> Float[Tensor, "C 1 1"]:
+        """The root mean square change between frames, so that training does not depend on how fast the process is."""
+        return self.change_rms[:, None, None]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the boundary condition that the network was trained with."""
@@ -269,7 +291,7 @@ class LocalNet(Forecaster):
     ) -> Float[Tensor, "B m C H W"]:
         """The `frames_per_call` frames that follow `recent`."""
         shown = recent if self.net.periodic else _mirrored(recent, self.margin)
-        outputs = self.net(shown, context)
+        outputs = self.net((shown - self.center[:, None, None]) / self.spread[:, None, None], context)
         if not self.net.periodic:
             outputs = outputs[..., self.margin : -self.margin, self.margin : -self.margin]
         outputs = outputs.unflatten(1, (self.frames_per_call, -1, self.channels))

@@ -1,4 +1,4 @@
-"""A learning-rate schedule for runs that are limited by time instead of steps."""
+"""A learning-rate schedule that follows the time instead of the steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +10,14 @@ POSITIONS = 100_000  # places that the cycle is divided into
 
 
 class TimedOneCycle(OneCycleLR):
-    """One-cycle schedule whose position follows the share of a time limit that has passed.
+    """One-cycle schedule whose position follows the share of the run's time that has passed.
 
-    The learning rate rises and falls once, however many steps the machine makes in that time.
+    The learning rate rises and falls once, however many steps are made in which part of that time.
 
     Args:
         optimizer: Optimiser whose learning rate is set.
         max_lr: Largest learning rate.
-        elapsed: Returns the share of the time limit that has passed, from 0 to 1.
+        elapsed: Returns the share of the time that has passed, from 0 to 1.
     """
 
     def __init__(self, optimizer: Optimizer, max_lr: float, elapsed: Callable[[], float]) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Callback
 from toy_windows import loader, trainer, windows
 
 from microevo.callbacks import Unrolling
@@ -27,20 +28,38 @@ def model() -> Noting:
     return Noting(widths=[4], blocks=1, n_past=4, horizon=4)
 
 
-def test_stages_share_the_run_equally():
+def test_stages_share_the_computing_time():
     noting = model()
-    trainer(max_steps=12, callbacks=[Unrolling([1, 2, 4])]).fit(noting, loader(windows(), batch_size=1))
-    assert noting.lengths == [1] * 4 + [2] * 4 + [4] * 4
+    trainer(max_steps=14, callbacks=[Unrolling([1, 2, 4])]).fit(noting, loader(windows(), batch_size=1))
+    assert noting.lengths == [1] * 8 + [2] * 4 + [4] * 2
+    noting = model()
+    trainer(max_steps=12, callbacks=[Unrolling([1, 4], [1.0, 2.0])]).fit(noting, loader(windows(), batch_size=1))
+    assert noting.lengths == [1] * 8 + [4] * 4
+
+
+def test_the_learning_rate_follows_the_computing_time():
+    noting, rates = model(), []
+
+    class Rates(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    trainer(max_steps=100, callbacks=[Unrolling([1, 4]), Rates()]).fit(noting, loader(windows(), batch_size=1))
+    # Four fifths of the steps are made in half of the time; the peak comes after three tenths of it.
+    assert noting.lengths == [1] * 80 + [4] * 20
+    assert rates.index(max(rates)) == pytest.approx(48, abs=1)
+    assert rates[80] == pytest.approx(0.811 * max(rates), rel=0.02)  # (1 + cos(2 pi / 7)) / 2
+    assert rates[-1] < 0.03 * max(rates)
 
 
 def test_a_resumed_run_is_in_the_same_stage(tmp_path):
     batches, path = loader(windows(), batch_size=1), tmp_path / "half.ckpt"
-    first = trainer(max_steps=6, callbacks=[Unrolling([1, 4])])
+    first = trainer(max_steps=9, callbacks=[Unrolling([1, 4])])
     first.fit(model(), batches)
     first.save_checkpoint(path)
     noting = model()
-    trainer(max_steps=12, callbacks=[Unrolling([1, 4])]).fit(noting, batches, ckpt_path=path, weights_only=True)
-    assert noting.lengths == [4] * 6
+    trainer(max_steps=15, callbacks=[Unrolling([1, 4])]).fit(noting, batches, ckpt_path=path, weights_only=True)
+    assert noting.lengths == [1] * 3 + [4] * 3
 
 
 def test_without_it_all_frames_are_trained():
@@ -54,3 +73,5 @@ def test_windows_that_are_too_short_are_refused():
         trainer(max_steps=2, callbacks=[Unrolling([8])]).fit(model(), loader(windows()))
     with pytest.raises(ValueError, match=r"numbers from 1 on, one for each stage, but they are \[\]"):
         Unrolling([])
+    with pytest.raises(ValueError, match=r"2 positive numbers, one for each stage, but they are \[1\.0\]"):
+        Unrolling([1, 2], [1.0])

@@ -167,3 +167,15 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
 def test_a_size_that_the_patches_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="divisible by 4, got 18 x 16; lower patch, give fewer widths"):
         tiny(widths=[4, 4])(torch.rand(1, 4, 1, 18, 16), 1)
+
+
+def test_neither_forecast_nor_loss_depends_on_the_unit_of_a_field():
+    frames, unit = waves(frames=8), 255.0
+    of_unit = []
+    for scale in (1.0, unit):
+        model = strong(tiny(), std=0.05)
+        model.take_statistics(torch.tensor([0.02 * scale]), torch.tensor([0.1 * scale]), torch.tensor([0.9 * scale]))
+        past, future = (scale * frames).split(4, dim=1)
+        of_unit.append((model.loss(past, future).item(), model(past, 4) / scale))
+    torch.testing.assert_close(of_unit[1][1], of_unit[0][1])
+    assert of_unit[1][0] == pytest.approx(of_unit[0][0], rel=1e-4)
