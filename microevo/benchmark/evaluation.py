@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from microevo.benchmark.competitors import REFERENCE, Competitor, Forecast, Refe
 from microevo.benchmark.long_table import FINITE, Block, Key, LongTable
 from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
-from microevo.metrics import CorrelationTime, Quantity, measure, measure_errors, registered
+from microevo.metrics import CorrelationTime, Quantity, measure, measure_errors, registered, squared_error
+from microevo.metrics.span import Span
 from microevo.plot import spread_leads
 from microevo.pool import share
 from microevo.provenance import atomic
@@ -37,11 +38,13 @@ class Scores:
         physics: Physical quantities of the first field, for the trajectories of a batch: their values for the truth and for
             the forecasts, and the distances between these.
         curve_leads: Lead times at which distributions and spectra are kept.
+        spans: The values between which each field lies, by which metrics of pixels are scaled.
     """
 
     pixel: Mapping[str, PixelMetric]
     physics: Callable[[Sequence[int]], Sequence[Quantity]] | None = None
     curve_leads: Sequence[int] = ()
+    spans: Mapping[str, Span] = field(default_factory=dict)
 
     def quantities(self, trajectories: Sequence[int]) -> list[Quantity]:
         """The physical quantities of some trajectories."""
@@ -58,6 +61,8 @@ class Scores:
     ) -> dict[Key, Block]:
         """Compute each score by window and lead time; a frame that is not finite scores NaN in all of them but `finite`.
 
+        A frame so large that its squared error overflows counts as not finite.
+
         Args:
             prediction: Forecast.
             target: Truth.
@@ -66,7 +71,8 @@ class Scores:
             trajectories: Which trajectories they are.
             truth: Whether the forecast is the truth, which has no errors.
         """
-        finite = prediction.isfinite().flatten(2).all(2)
+        finite = squared_error(prediction, target).isfinite()
+        prediction = torch.where(finite[:, :, None, None, None], prediction, torch.nan)
         leads = np.arange(1, prediction.shape[1] + 1)
         blocks = {FINITE: Block(finite.numpy().astype(np.float32), leads)}
         physics = self.quantities(trajectories)
@@ -196,6 +202,7 @@ class Evaluation:
                 "seed": competitor.seed,
                 "fingerprint": competitor.fingerprint(name),
                 "scores": self._score_names(name),
+                "spans": self.scores[name].spans,
                 "git": self.git,
                 "data": {"store": str(windows.store.path), "fingerprint": windows.store.fingerprint},
             }

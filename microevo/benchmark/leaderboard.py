@@ -180,6 +180,7 @@ class Leaderboard:
         quantities: Physical quantities.
         rmse: Samples of the RMSE, for comparisons.
         undefined: See `undefined`.
+        zero_frames: See `zero_frames`.
     """
 
     protocol: str
@@ -189,6 +190,7 @@ class Leaderboard:
     quantities: list[QuantityScores]
     rmse: Samples
     undefined: dict[str, dict[str, int]] = field(default_factory=dict)
+    zero_frames: int = 0
 
     @classmethod
     def of(cls, protocol: str, table: ScoreTable, leads: Sequence[int]) -> "Leaderboard":
@@ -213,7 +215,7 @@ class Leaderboard:
             standings += [standing] if name != TRUTH else []
         standings.sort(key=lambda one: _place(one.name, means.get(one.name, math.nan)))
         known = [quantity for quantity in quantities if quantity is not None]
-        return cls(protocol, leads, standings, metrics, known, rmse, undefined(table))
+        return cls(protocol, leads, standings, metrics, known, rmse, undefined(table), zero_frames(table))
 
     def metric(self, name: str) -> ScoreCurves | None:
         """The metric of a name, None if it was not computed."""
@@ -290,6 +292,13 @@ def undefined(table: ScoreTable) -> dict[str, dict[str, int]]:
                     counts[name] = int((gap & ~common & (finite[name] >= 1).all(axis=2)).sum())
             found[title] = {name: count for name, count in counts.items() if count}
     return {title: counts for title, counts in found.items() if counts}
+
+
+def zero_frames(table: ScoreTable) -> int:
+    """Number of target frames in which a forecast has an infinite relative L2, because the truth is zero everywhere."""
+    key = Key("metric", "relative_l2")
+    blocks = [block for one in table.competitors if (block := table.block(one["label"], key)) is not None]
+    return int(np.logical_or.reduce([np.isinf(block.values) for block in blocks]).sum()) if blocks else 0
 
 
 def _curves(table: ScoreTable, score: Score, leads: Sequence[int]) -> ScoreCurves:

@@ -103,7 +103,7 @@ class LongTable:
         Args:
             protocol: Name of the protocol.
             label: Label of the competitor.
-            settings: What the scores are made with; `protocol`, `fingerprint` and `scores` decide the numbers.
+            settings: What the scores are made with; `protocol`, `fingerprint`, `scores` and `spans` decide the numbers.
 
         Raises:
             FileExistsError: The group holds results that were made with other settings.
@@ -120,9 +120,10 @@ class LongTable:
             "protocol": "settings of the protocol or data",
             "fingerprint": "weights or predictions",
             "scores": "metrics, or leads of curves",
+            "spans": "ranges of the fields, by which SSIM and PSNR are scaled",
         }
         for key, what in meaning.items():
-            if previous.get(key) != now[key]:
+            if previous.get(key) != now.get(key):
                 raise FileExistsError(
                     f"{path.parent} holds results made with other {what}; use --overwrite to make them anew, or choose "
                     "another --output"

@@ -100,5 +100,8 @@ class Protocol:
         del settings["store"], settings["note"]  # neither the place of the data nor a remark changes a number
         data = {"fingerprint": windows.store.fingerprint, "fields": list(windows.fields)}
         meaning = {name: windows.store.attributes[name] for name in MEANING}
+        spans = [windows.store.spans[name][:2] for name in windows.fields]
+        if any(span != (0.0, 1.0) for span in spans):  # otherwise as before there were any
+            meaning["spans"] = spans
         text = json.dumps(settings | data | meaning, sort_keys=True)
         return fingerprint(text)[:8]

@@ -289,6 +289,7 @@ def _protocol_record(evaluation: Evaluation, name: str) -> dict[str, Any]:
             "digest": protocol.digest(windows),
             "fingerprint": store.fingerprint,
             "image_shape": list(store.image_shape),
+            "spans": scores.spans,
             "competitors": [one.label for one in evaluation.competitors if one.supports(name, protocol, windows)],
             "metrics": [_metric_record(name, metric) for name, metric in scores.pixel.items()],
             "quantities": [_quantity_record(one) for one in scores.quantities(windows.trajectories[:1])],

@@ -21,6 +21,7 @@ from microevo.benchmark.report import write_report
 from microevo.benchmark.results import Results
 from microevo.data import TrajectoryStore, Window
 from microevo.metrics import applicable, import_metrics, registered
+from microevo.metrics.span import described
 from microevo.provenance import git_commit
 
 COMPARED = 4  # windows, if there are as many, with which the cost table tells how accurate its rows are
@@ -284,11 +285,15 @@ def _scores(
         quantities = PhysicalQuantities(store, physics, protocol.n_past)
         measured = {quantity.name for quantity in quantities([0])}
         metrics = [one for one in registered(conventions=conventions) if one.of == "frames"]
-        metrics = [one for one in metrics if not one.where or one.where in measured]
+        spans = {field: store.spans[field] for field in fields}
+        metrics = [one.on(list(spans.values())) for one in metrics if not one.where or one.where in measured]
+        print(f"{name}: SSIM and PSNR are for {described(spans)}")
         chosen, reasons = applicable(metrics, (len(fields), *store.image_shape))
         for reason in reasons:
             print(f"{name}: {reason}")
-        scores[name] = Scores(pixel={one.name: one for one in chosen}, physics=quantities, curve_leads=tuple(leads))
+        scores[name] = Scores(
+            pixel={one.name: one for one in chosen}, physics=quantities, curve_leads=tuple(leads), spans=spans
+        )
     return scores
 
 

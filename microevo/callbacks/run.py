@@ -21,7 +21,7 @@ class SaveRun(SaveConfigCallback):
     """Writes `config-<stage>.yaml` and `run-<stage>.json` into the run's folder, and the config to W&B.
 
     The config is complete (every default is in it) and can be given to `--config` again. The JSON file holds
-    the command, the versions, the seed and the fingerprint of the data.
+    the command, the versions, the seed, and of the data the fingerprint and the values between which each field lies.
 
     Lightning's own callback writes one file per logger, and a second one is an error.
     """
@@ -39,6 +39,7 @@ class SaveRun(SaveConfigCallback):
             "command": command_line(),
             "seed": self.config.get("seed_everything"),
             "data_fingerprint": getattr(trainer.datamodule, "fingerprint", ""),  # type: ignore[attr-defined]
+            "field_spans": getattr(trainer.datamodule, "spans", {}),  # type: ignore[attr-defined]
             "git_commit": git_commit(),
             "versions": versions(),
             "devices": f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}",

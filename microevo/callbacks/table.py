@@ -1,12 +1,13 @@
 """The long table of a test: one row per metric, trajectory and lead."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from microevo import plot
@@ -58,12 +59,36 @@ class LeadTable(Callback):
         table = pd.concat(parts).sort_values(ORDER, ignore_index=True)
         table = table.assign(process=getattr(trainer.datamodule, "process", ""))  # type: ignore[attr-defined]
         self.table = table[["process", "model", "seed", "metric", "trajectory", "start", "lead", "value"]]
+        self.table.attrs["field_spans"] = dict(getattr(pl_module, "spans", {}))
         if self.write and trainer.is_global_zero:
             path = free_path(Path(trainer.default_root_dir) / "test.csv")
             write_file(path, self.table.to_csv(index=False))
             picture = plot.save(plot.error_against_lead(self.table, "rmse"), path.with_suffix(".png"))
             log_image(trainer, "test/rmse against lead", [picture])
             print(f"wrote {path} and {picture}")
+        for sentence in _infinite(self.table):
+            rank_zero_info(sentence)
+
+
+def _infinite(table: pd.DataFrame) -> Iterator[str]:
+    """What to say of values that are not finite, which no mean leaves out."""
+    for model, rows in table.groupby("model"):
+        frames = rows[rows["metric"] == "mse"]
+        finite = np.isfinite(frames["value"].to_numpy())
+        if not finite.all():
+            forecasts, broken = (
+                len(part[["trajectory", "start"]].drop_duplicates()) for part in (frames, frames[~finite])
+            )
+            yield (
+                f"{model}: {broken} of {forecasts} forecasts are not finite (NaN, infinite, or too large to be squared), and so "
+                "are the means that need them"
+            )
+        relative = rows.loc[rows["metric"] == "relative_l2", "value"].to_numpy()  # sorted as the others are
+        if zero := int((finite & np.isinf(relative)).sum()):
+            yield (
+                f"{model}: the truth is zero everywhere in {zero} of {len(frames)} frames that are not forecast exactly, so that "
+                "relative L2 and its mean are infinite; compare RMSE"
+            )
 
 
 def _rows(values: Mapping[str, Tensor]) -> pd.DataFrame:

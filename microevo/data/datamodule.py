@@ -12,6 +12,7 @@ from microevo.data.resident import ResidentLoader
 from microevo.data.samplers import EvaluationSampler, ShuffledLoader, ShuffledSampler
 from microevo.data.store import TrajectoryStore
 from microevo.data.windows import ChangeStatistics, Window, WindowDataset
+from microevo.metrics.span import Span
 
 
 class TrajectoryDataModule(LightningDataModule):
@@ -141,6 +142,17 @@ class TrajectoryDataModule(LightningDataModule):
     def boundary(self) -> str:
         """Boundary condition of the store: `periodic`, `no-flux` or `unknown`; empty until a stage is set up."""
         return next((dataset.store.attributes["boundary"] for dataset in self.datasets.values()), "")
+
+    @property
+    def spans(self) -> dict[str, Span]:
+        """The values between which each field lies, in the order of the axis C; empty until a stage is set up."""
+        spans = next((dataset.store.spans for dataset in self.datasets.values()), {})
+        return {name: spans[name] for name in self.fields if name in spans}
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Fields and pixels (C, H, W) of a frame; empty until a stage is set up."""
+        return next(((len(self.fields), *one.store.image_shape) for one in self.datasets.values()), ())
 
     def change_statistics(self) -> ChangeStatistics:
         """How much the fields of the training trajectories change between frames."""

@@ -138,6 +138,7 @@ class StoreSchema:
                 "microevo_schema": SCHEMA_VERSION,
                 "complete": False,
                 "fields": [entry.name for entry in self.fields],
+                "spans": {entry.name: entry.span for entry in self.fields if entry.span is not None},
                 "per_trajectory": list(self.per_trajectory),
                 "versions": versions(),
             }

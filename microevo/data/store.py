@@ -20,6 +20,8 @@ from jaxtyping import Float
 
 from microevo.data.schema import SCHEMA_VERSION, SPLITS, StoreSchema
 from microevo.data.scratch import scratch_folder
+from microevo.data.spans import spans_of
+from microevo.metrics.span import Span
 
 # What zarr's codecs raise for a chunk that is cut off or overwritten.
 DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error)
@@ -233,6 +235,11 @@ class TrajectoryStore:
         """Values known of each trajectory: its seed, sampled parameters, or group of windows."""
         group = zarr.open_group(self.path, mode="r")
         return {name: np.asarray(group[name]) for name in self.attributes["per_trajectory"]}
+
+    @cached_property
+    def spans(self) -> dict[str, Span]:
+        """The values between which each field lies; see `microevo.data.spans`."""
+        return spans_of(self)
 
     def split(self, name: str) -> np.ndarray:
         """Indices of the trajectories of a split (train, val or test)."""

@@ -5,7 +5,6 @@ somebody else's job (see `lead`), so that a number does not depend on the batch 
 also under autocast.
 """
 
-import math
 from functools import partial
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from microevo.metrics.registry import NotApplicableError, metric
 
 Array = Tensor | np.ndarray  # what metrics take
+PerField = float | Float[Tensor, "C 1 1"]  # one number for all fields, or one for each
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
@@ -49,7 +49,10 @@ def absolute_error(prediction: Float[Array, "B T C H W"], target: Float[Array, "
 
 @metric(title="SSIM", better="higher")
 def ssim(
-    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"], data_range: float = 1.0
+    prediction: Float[Array, "B T C H W"],
+    target: Float[Array, "B T C H W"],
+    data_range: PerField = 1.0,
+    lowest: PerField = 0.0,
 ) -> Float[Tensor, "B T"]:
     """Structural similarity, mean over fields and pixels [1]; higher is better, 1 for equal frames.
 
@@ -60,12 +63,14 @@ def ssim(
     - scikit-image, `gaussian_weights=True, use_sample_covariance=False`: the same map, 5 pixels cropped;
     - OpenSTL and MicroEvoEval tables: a uniform 7 x 7 window and, for floats, a data range of 2 (kinder).
 
-    Neither argument is clipped.
+    Fields are scaled to lie between 0 and 1, so that the value does not depend on their unit: means enter SSIM, and only
+    with `lowest` is it the same for c and 2c - 1. Neither argument is clipped.
 
     Args:
         prediction: Forecast frames.
         target: True frames, at least 11 x 11 pixels.
-        data_range: Largest minus smallest value a field can take [field units].
+        data_range: Largest minus smallest value of a field [field units].
+        lowest: Smallest value of a field [field units].
 
     Raises:
         NotApplicableError: If the frames are smaller than the window.
@@ -78,8 +83,7 @@ def ssim(
             f"SSIM needs frames of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, got {height} x {width}: "
             "use larger frames or leave SSIM out."
         )
-    if not data_range > 0:
-        raise ValueError(f"data_range must be positive, got {data_range}: give the span of the field's values.")
+    prediction, target = (_scaled(frames, data_range, lowest) for frames in (prediction, target))
     # Variances are small differences of large window means. Rounding those to TF32 (the default of float32
     # convolutions on CUDA) or to autocast's half precision would swamp them.
     device = target.device.type
@@ -92,16 +96,34 @@ def ssim(
             sigma=SSIM_SIGMA,
             kernel_size=SSIM_WINDOW,
             reduction="none",
-            data_range=float(data_range),
+            data_range=1.0,
         )
     assert isinstance(value, Tensor)  # a tuple only if the full map is asked for
     return value.float().unflatten(0, target.shape[:2])
 
 
-def psnr(
-    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"], data_range: float = 1.0
+@metric(name="mse_scaled", title="MSE of scaled fields", better="lower")
+def scaled_squared_error(
+    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"], data_range: PerField = 1.0
 ) -> Float[Tensor, "B T"]:
-    """Peak signal-to-noise ratio, `10 log10(data_range^2 / mean squared error)` [dB]; higher is better.
+    """Squared error in units of a field's range, mean over fields and pixels [1]; lower is better.
+
+    Args:
+        prediction: Forecast frames.
+        target: True frames.
+        data_range: Largest minus smallest value of a field [field units].
+
+    Raises:
+        ValueError: If `data_range` is not positive.
+    """
+    prediction, target = _float32(prediction, target)
+    return _scaled(prediction - target, data_range).square().mean(dim=(2, 3, 4))
+
+
+def psnr(
+    prediction: Float[Array, "B T C H W"], target: Float[Array, "B T C H W"], data_range: PerField = 1.0
+) -> Float[Tensor, "B T"]:
+    """Peak signal-to-noise ratio, `-10 log10` of the mean of `(error / data_range)^2` [dB]; higher is better.
 
     An exact frame scores infinity, and so does a mean over frames that has one: average `squared_error` and convert
     the mean if forecasts may be exact. Neither argument is clipped.
@@ -114,16 +136,14 @@ def psnr(
     Raises:
         ValueError: If `data_range` is not positive.
     """
-    if not data_range > 0:
-        raise ValueError(f"data_range must be positive, but it is {data_range}; give the span of the field's values")
-    return 10 * (data_range**2 / squared_error(prediction, target)).log10()
+    return -10 * scaled_squared_error(prediction, target, data_range).log10()
 
 
-@metric(name="psnr", title="PSNR", unit="dB", better="higher", of="mean", source="mse")
-def psnr_of_mean(mse: Float[np.ndarray, "*any"], data_range: float = 1.0) -> Float[np.ndarray, "*any"]:
-    """Peak signal-to-noise ratio of a mean of `squared_error` [dB]; infinite for exact forecasts."""
+@metric(name="psnr", title="PSNR", unit="dB", better="higher", of="mean", source="mse_scaled")
+def psnr_of_mean(mse: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+    """Peak signal-to-noise ratio of a mean of `scaled_squared_error` [dB]; infinite for exact forecasts."""
     with np.errstate(divide="ignore"):
-        return np.asarray(20 * math.log10(data_range) - 10 * np.log10(mse))
+        return np.asarray(-10 * np.log10(mse))
 
 
 @metric(title="relative L2", better="lower")
@@ -207,6 +227,16 @@ for _threshold in CORRELATIONS:
 def as_tensor(array: Array) -> Tensor:
     """A tensor as it is, and a copy of a NumPy array: torch knows neither read-only nor reversed ones."""
     return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array, order="C"))
+
+
+def _scaled(
+    frames: Float[Tensor, "B T C H W"], data_range: PerField, lowest: PerField = 0.0
+) -> Float[Tensor, "B T C H W"]:
+    """Frames in which the lowest value of each field is 0 and the highest 1."""
+    if not bool((torch.as_tensor(data_range) > 0).all()):
+        raise ValueError(f"data_range must be positive, but it is {data_range}; give the span of the field's values")
+    span, low = (one.to(frames) if isinstance(one, Tensor) else one for one in (data_range, lowest))
+    return (frames - low) / span
 
 
 def _float32(prediction: Array, target: Array) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from microevo.metrics.span import Span, options_of
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 RESERVED = ("finite", "trajectory", "start")  # columns and rows of tables that are no metrics
 
@@ -88,6 +90,10 @@ class Metric:
         """Whether it is one number for a whole forecast, and not one for each lead time."""
         return self.of == "leads" or (self.of == "mean" and _METRICS[self.source].whole)
 
+    def on(self, spans: Sequence[Span]) -> "Metric":
+        """This metric for fields with some spans, one for each; somebody else's convention has a range of its own."""
+        return self if self.convention else self.bound(**options_of(spans))
+
     def bound(self, **options: Any) -> "Metric":
         """This metric with those of the options that its function takes, such as `data_range`."""
         taken = inspect.signature(self.function).parameters
@@ -112,8 +118,9 @@ def metric(
     """Register a function as a metric, and leave the function as it is.
 
     A metric of frames takes those of the forecast and of the truth, (B, T, C, H, W) each, and returns one number per frame,
-    (B, T). Further arguments need defaults; an argument `data_range` is set to the span of the field's values. Where the
-    metric is not defined for the shape of the frames, the function raises `NotApplicableError` with a sentence that says why.
+    (B, T). Further arguments need defaults; an argument `data_range` is set to the largest minus the smallest value of a
+    field, and `lowest` to the smallest: numbers, or tensors (C, 1, 1) where they differ from field to field. Where the metric
+    is not defined for the shape of the frames, the function raises `NotApplicableError` with a sentence that says why.
 
     Args:
         title: What it is, in words.

@@ -3,7 +3,7 @@
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -13,13 +13,13 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn import ModuleList
 
-from microevo.metrics import LeadMetric, applicable, registered, squared_error, ssim
-from microevo.metrics.lead import of_mean
+from microevo.metrics import squared_error
+from microevo.metrics.span import Span, described
 from microevo.models.checkpoint import check_same_model, plain, read_checkpoint
 from microevo.models.finite import FiniteGuard
 from microevo.models.schedule import TimedOneCycle
+from microevo.models.scores import ForecastMetrics
 
 TEST_LEADS = (1, 10, 50, 90, 190)
 
@@ -54,7 +54,9 @@ class Forecaster(LightningModule, ABC):
         schedule: With `onecycle` the learning rate rises and falls once over the whole run, whose length is given by
             `trainer.max_epochs` or `trainer.max_steps`, or by `trainer.max_time` alone. With `constant` it stays at `lr`.
         ssim_weight: Weight of `1 - SSIM` in the loss, beside the mean squared error.
-        data_range: Range of the values of a field, for SSIM [field units].
+        data_range: Largest value of every field, if the smallest is 0, for SSIM and PSNR [field units]. With null the values
+            between which each field lies are taken from the data: what the process declares, else the range of the training
+            split. Without a datamodule they are those that the model was trained with, else 0 and 1.
         init_from: Checkpoint whose weights a new run starts from. The optimiser and the schedule start anew.
 
     Raises:
@@ -72,7 +74,7 @@ class Forecaster(LightningModule, ABC):
         weight_decay: float = 0.0,
         schedule: Literal["onecycle", "constant"] = "onecycle",
         ssim_weight: float = 0.0,
-        data_range: float = 1.0,
+        data_range: float | None = None,
         init_from: str | None = None,
     ):
         super().__init__()
@@ -88,12 +90,11 @@ class Forecaster(LightningModule, ABC):
         # A NumPy number here would end up in the optimiser's state, and the checkpoint could not be loaded safely.
         self.lr, self.weight_decay, self.schedule = float(lr), float(weight_decay), schedule
         self.ssim_weight, self.data_range, self.init_from = ssim_weight, data_range, init_from
-        bound = [metric.bound(data_range=data_range) for metric in registered()]
-        self.derived = [metric for metric in bound if metric.of == "mean"]
-        # Not a MetricCollection, whose groups would merge metrics that agree on the first batch, for good.
-        self.lead_metrics = [LeadMetric(one, horizon) for one in bound if one.of == "frames"]
-        self._states = ModuleList(self.lead_metrics)  # that they follow the model to its device
-        self._scored: tuple[tuple[int, ...], list[LeadMetric]] | None = None  # shape of frames, and their metrics
+        self.spans: dict[str, Span] = {}  # of the fields of the data that are scored
+        self.trained_spans: dict[str, Span] = {}  # of those that the weights were trained on
+        self.metrics = ForecastMetrics(
+            horizon, {"all": Span(0.0, 1.0 if data_range is None else data_range, "setting")}
+        )
         self.trained_seed: int | None = None  # seed of the run in which the weights were trained
         self.trained_frames: int | None = None  # of the future of a training window, all by default; see `Unrolling`
         self.pace: Callable[[float], float] | None = None  # share of the steps -> share of the computing time
@@ -122,7 +123,7 @@ class Forecaster(LightningModule, ABC):
             mse = squared_error(prediction / scale, target / scale).mean()
         if self.ssim_weight == 0:
             return mse
-        return mse + self.ssim_weight * (1 - ssim(prediction, target, self.data_range).mean())
+        return mse + self.ssim_weight * (1 - self.metrics.ssim(prediction, target).mean())
 
     @property
     def error_scale(self) -> Float[Tensor, "C 1 1"] | None:
@@ -133,6 +134,60 @@ class Forecaster(LightningModule, ABC):
     def attached(self) -> bool:
         """Whether a trainer uses the model."""
         return self._trainer is not None
+
+    # What the scores are made of
+
+    def setup(self, stage: str) -> None:
+        """Scale the scores by the spans of the data's fields, and say which metrics are not defined for their frames.
+
+        Raises:
+            ValueError: The loss, or what a callback monitors, is one of those metrics.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        spans, shape = getattr(data, "spans", {}), getattr(data, "frame_shape", ())
+        if stage == "predict" or not spans or not shape:
+            return
+        if self.data_range is not None:
+            fixed = Span(0.0, self.data_range, "data_range of the model")
+            if not all(one.same(fixed) for one in spans.values()):
+                rank_zero_info(
+                    f"data_range = {self.data_range:g} is set for the model, although the data have {described(spans)}; with "
+                    "null these would be taken"
+                )
+            spans = dict.fromkeys(spans, fixed)
+        self.spans = dict(spans)
+        self._scale(self.spans)
+        rank_zero_info(f"SSIM and PSNR are for {described(self.spans)}")
+        self._compare_spans()
+        self.metrics.choose(shape)
+        if stage == "fit":
+            self._check_defined()
+
+    def _scale(self, spans: Mapping[str, Span]) -> None:
+        self.metrics = ForecastMetrics(self.horizon, spans).to(self.device)
+
+    def _compare_spans(self) -> None:
+        """Say if the scores are scaled otherwise than those of the training."""
+        old, new = list(self.trained_spans.values()), list(self.spans.values())
+        if old and new and not (len(old) == len(new) and all(map(Span.same, old, new))):
+            rank_zero_info(
+                f"the model was trained and validated with {described(self.trained_spans)}: its SSIM and PSNR there do not "
+                "compare with those here"
+            )
+
+    def _check_defined(self) -> None:
+        """Check that a training does not depend on metrics that are not defined for its frames."""
+        if self.ssim_weight and self.metrics.needs("ssim"):
+            raise ValueError(
+                f"ssim_weight is {self.ssim_weight:g}, but SSIM is not defined for these frames; set it to 0 or use larger frames"
+            )
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            monitored = str(getattr(callback, "monitor", None))
+            if monitored.startswith("val/") and self.metrics.needs(monitored.removeprefix("val/")):
+                raise ValueError(
+                    f"{type(callback).__name__} monitors {monitored}, which is not defined for these frames; set monitor to "
+                    "val/mse"
+                )
 
     # Training
 
@@ -209,21 +264,18 @@ class Forecaster(LightningModule, ABC):
 
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""
-        self._reset_metrics()
+        self.metrics.reset()
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         """Score the forecasts of one batch."""
         forecast = self._forecast(batch)
-        for metric in self.metrics_for(batch.future):
-            metric.update(forecast, batch.future)
+        self.metrics.update(forecast, batch.future)
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/<metric>`, averaged over lead times, and the squared error at the first, tenth and last one."""
-        curves = self._curves()
-        means = {f"val/{name}": curve.mean() for name, curve in curves.items()}
-        for one in self.derived:
-            if f"val/{one.source}" in means:
-                means[f"val/{one.name}"] = of_mean(one, means[f"val/{one.source}"])
+        curves = self.metrics.curves()
+        means = {name: curve.mean() for name, curve in curves.items()}
+        means = {f"val/{name}": mean for name, mean in (means | self.metrics.derived(means)).items()}
         leads = {
             f"val/mse_lead{lead:03d}": curves["mse"][lead - 1]
             for lead in sorted({1, 10, self.horizon})
@@ -236,7 +288,7 @@ class Forecaster(LightningModule, ABC):
 
     def on_test_epoch_start(self) -> None:
         """Reset the metrics."""
-        self._reset_metrics()
+        self.metrics.reset()
 
     def test_step(self, batch: WindowBatch, batch_idx: int) -> dict[str, Tensor]:
         """Score the forecasts of one batch.
@@ -245,27 +297,22 @@ class Forecaster(LightningModule, ABC):
             Each metric per window and lead time (B T), and the `trajectory` and `start` of each window.
         """
         forecast = self._forecast(batch)
-        for metric in self.metrics_for(batch.future):
-            metric.update(forecast, batch.future)
+        self.metrics.update(forecast, batch.future)
         return self.score(forecast, batch.future) | {"trajectory": batch.trajectory, "start": batch.start}
 
     def score(
         self, forecast: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
     ) -> dict[str, Float[Tensor, "B T"]]:
         """Every metric that is defined for frames of this size, per window and lead, by name."""
-        return {metric.metric.name: metric.score(forecast, target) for metric in self.metrics_for(target)}
+        return self.metrics.score(forecast, target)
 
     def on_test_epoch_end(self) -> None:
         """Log `test/<metric>/<lead>` and `test/<metric>/mean`."""
-        curves = self._curves()
-        values = {}
-        for name, curve in curves.items():
-            values[f"test/{name}/mean"] = curve.mean()
-            values |= {f"test/{name}/{lead}": curve[lead - 1] for lead in TEST_LEADS if lead <= self.horizon}
-        for one in self.derived:
-            of_source = {name: value for name, value in values.items() if name.startswith(f"test/{one.source}/")}
-            for name, value in of_source.items():
-                values[name.replace(f"/{one.source}/", f"/{one.name}/")] = of_mean(one, value)
+        curves, values = self.metrics.curves(), {}
+        chosen = {str(lead): lead - 1 for lead in TEST_LEADS if lead <= self.horizon}
+        for name, lead in {"mean": None, **chosen}.items():
+            means = {metric: curve.mean() if lead is None else curve[lead] for metric, curve in curves.items()}
+            values |= {f"test/{metric}/{name}": mean for metric, mean in (means | self.metrics.derived(means)).items()}
         self.log_dict(values, sync_dist=True)
 
     def predict_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, "B {self.horizon} C H W"]:
@@ -281,24 +328,6 @@ class Forecaster(LightningModule, ABC):
                 f"holds {batch.future.shape[1]} future frames; give data and model the same horizon."
             )
         return self(batch.past, self.horizon)
-
-    def _curves(self) -> dict[str, Float[Tensor, " horizon"]]:
-        scored = self.lead_metrics if self._scored is None else self._scored[1]
-        return {one.metric.name: one.compute().float() for one in scored}
-
-    def _reset_metrics(self) -> None:
-        for metric in self.lead_metrics:
-            metric.reset()
-
-    def metrics_for(self, frames: Float[Tensor, "B T C H W"]) -> Sequence[LeadMetric]:
-        """The metrics that are defined for frames of this size; the first time, say which are left out, and why."""
-        shape = tuple(frames.shape[2:])
-        if self._scored is None or self._scored[0] != shape:
-            chosen, reasons = applicable([one.metric for one in self.lead_metrics], shape)
-            self._scored = shape, [one for one in self.lead_metrics if one.metric in chosen]
-            for reason in reasons:
-                rank_zero_info(reason)
-        return self._scored[1]
 
     def _check_windows(self, batch: WindowBatch) -> None:
         n_past, channels = batch.past.shape[1:3]
@@ -316,6 +345,7 @@ class Forecaster(LightningModule, ABC):
         checkpoint["microevo_model"] = type(self).__name__
         seed = os.environ.get("PL_GLOBAL_SEED")  # where Lightning's seed_everything leaves it
         checkpoint["microevo_seed"] = int(seed) if seed else None
+        checkpoint["microevo_spans"] = {name: list(span) for name, span in (self.spans or self.trained_spans).items()}
         # Lightning's CLI stores these two, from which `LightningModule.load_from_checkpoint` rebuilds the model;
         # here they are added for a model that was made in another way.
         settings = {name: plain(value) for name, value in checkpoint["hyper_parameters"].items()}
@@ -327,6 +357,11 @@ class Forecaster(LightningModule, ABC):
         """Check that the checkpoint is of this model, and let the schedule take the length of the present run."""
         check_same_model(self, checkpoint)
         self.trained_seed = checkpoint.get("microevo_seed")
+        self.trained_spans = {name: Span(*span) for name, span in checkpoint.get("microevo_spans", {}).items()}
+        if self.spans:
+            self._compare_spans()
+        elif self.trained_spans and self.data_range is None:
+            self._scale(self.trained_spans)
         if self.attached and self.trainer.training:
             self._check_optimiser(checkpoint["hyper_parameters"])
         for state in checkpoint.get("lr_schedulers", []):

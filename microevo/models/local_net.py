@@ -228,6 +228,7 @@ class LocalNet(Forecaster):
 
     def setup(self, stage: str) -> None:
         """Take the boundary condition and, for a new training, the statistics of the changes from the data."""
+        super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if data is None or stage != "fit":
             return

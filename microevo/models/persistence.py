@@ -22,3 +22,4 @@ class Persistence(Forecaster):
         """Check that the model is not to be trained."""
         if stage == "fit":
             raise ValueError("Persistence has no parameters, so there is nothing to train; run test instead of fit.")
+        super().setup(stage)

@@ -12,6 +12,7 @@ from microevo.processes.plane_wave import PlaneWave
 from microevo.processes.process import (
     Field,
     Process,
+    find_process,
     present_settings,
     rebuild,
     rollout,
@@ -35,6 +36,7 @@ __all__ = [
     "SpinodalDecomposition",
     "StepError",
     "Stepper",
+    "find_process",
     "present_settings",
     "rebuild",
     "rollout",

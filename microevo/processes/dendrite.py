@@ -64,7 +64,10 @@ class DendriticSolidification(Process):
         dt: Longest time step; shortened evenly to meet the frames [t0].
     """
 
-    fields: ClassVar[tuple[Field, ...]] = (Field("phi", "phase, 1 in the solid", "1"), Field("T", "temperature", "1"))
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("phi", "phase, 1 in the solid", "1", span=(0.0, 1.0)),
+        Field("T", "temperature", "1", span=(0.0, 1.0)),
+    )
     parameters: ClassVar[tuple[str, ...]] = ("delta", "theta0", "latent_heat", "undercooling", "seed_radius")
     # A quarter turn of a crystal with six branches grows under another theta0. A shift is a solution of the same
     # equations, although every simulated crystal starts in the middle.

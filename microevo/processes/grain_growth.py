@@ -62,7 +62,7 @@ class GrainGrowth(Process):
     """
 
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("micrograph", "brightness, grain boundaries dark", "1"),
+        Field("micrograph", "brightness, grain boundaries dark", "1", span=(0.0, 1.0)),
         Field("grain", "grain number", "1"),
     )
     parameters: ClassVar[tuple[str, ...]] = ("mobility", "grains")

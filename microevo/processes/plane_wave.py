@@ -46,7 +46,10 @@ class PlaneWave(Process):
         amplitude: A, at most 1/2, so that u stays in [0, 1].
     """
 
-    fields: ClassVar[tuple[Field, ...]] = (Field("u", "wave", "1"), Field("v", "quadrature of the wave", "1"))
+    fields: ClassVar[tuple[Field, ...]] = (
+        Field("u", "wave", "1", span=(0.0, 1.0)),
+        Field("v", "quadrature of the wave", "1", span=(-0.5, 0.5)),
+    )
     parameters: ClassVar[tuple[str, ...]] = ("wavelength", "direction", "phase", "speed", "alpha", "amplitude")
     isotropic: ClassVar[bool] = True  # a mirror image is the wave of another direction
 

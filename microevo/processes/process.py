@@ -36,11 +36,14 @@ class Field:
         name: Its name in stores.
         long_name: What it is, in words.
         units: Its unit, `1` if it has none.
+        span: The values between which it lies by its meaning, as a composition between 0 and 1; None if that is not known.
+            A field may overshoot them a little. They scale SSIM and PSNR.
     """
 
     name: str
     long_name: str
     units: str = "1"
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,16 +202,11 @@ class Process(ABC):
 def rebuild(class_path: str, init_args: Mapping[str, Any]) -> Process:
     """The process of a store's recipe.
 
-    A store may come from anybody, and must not be able to name code to run. Looked at are therefore the modules of
-    `microevo.processes`, packages that were installed with an entry point of the group `microevo.processes`, and
-    processes that are imported already.
-
     Raises:
-        ValueError: There is no such process, or its settings are not those of this version.
+        ValueError: There is no such process (see `find_process`), or its settings are not those of this version.
     """
-    _import_known(class_path)
-    known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _descendants(Process)}  # type: ignore[type-abstract]
-    if class_path not in known:
+    process = find_process(class_path)
+    if process is None:
         raise ValueError(
             f"there is no process {class_path} here: a store may name those in {OWN}, and those of installed packages that "
             f"register them as entry points of the group {OWN}; install its package, import it first, or leave the physics "
@@ -217,9 +215,21 @@ def rebuild(class_path: str, init_args: Mapping[str, Any]) -> Process:
     settings = present_settings(class_path, init_args)
     grid = dict(settings.pop("grid"))
     try:
-        return known[class_path](**settings, grid=Grid(**(grid | {"shape": tuple(grid["shape"])})))
+        return process(**settings, grid=Grid(**(grid | {"shape": tuple(grid["shape"])})))
     except TypeError as error:
         raise ValueError(f"the settings of {class_path} are not those of this version of microevo: {error}") from error
+
+
+def find_process(class_path: str) -> type[Process] | None:
+    """The class of a process that a store names; None if there is no such class here.
+
+    A store may come from anybody, and must not be able to name code to run. Looked at are therefore the modules of
+    `microevo.processes`, packages that were installed with an entry point of the group `microevo.processes`, and
+    processes that are imported already.
+    """
+    _import_known(class_path)
+    known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _descendants(Process)}  # type: ignore[type-abstract]
+    return known.get(class_path)
 
 
 def present_settings(class_path: str, init_args: Mapping[str, Any]) -> dict[str, Any]:

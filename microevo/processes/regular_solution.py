@@ -59,7 +59,7 @@ class RegularSolution(Process):
             also where those of the trajectories differ: all of a store take the same [fr].
     """
 
-    fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1"),)
+    fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1", span=(0.0, 1.0)),)
     parameters: ClassVar[tuple[str, ...]] = ("composition", "noise", "omega", "kappa", "diffusivity")
     isotropic: ClassVar[bool] = True
 

@@ -54,7 +54,7 @@ class SpinodalDecomposition(Process):
             leaves an error of about 1e-3 on 64 x 64 cells and 2e-3 on 256 x 256, 3e-4 a quarter to a third of that.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1"),)
+    fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1", span=(0.0, 1.0)),)
     parameters: ClassVar[tuple[str, ...]] = ("composition", "noise", "mobility", "kappa")
     isotropic: ClassVar[bool] = True
     largest_tolerance: ClassVar[float] = LOOSEST

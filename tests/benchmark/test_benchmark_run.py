@@ -12,11 +12,12 @@ import wandb
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
+from microevo import evaluate
 from microevo.benchmark import Protocol, run
 from microevo.benchmark.long_table import LongTable
 from microevo.data import generate
 from microevo.metrics import letap_microevoeval, microevoeval_total
-from microevo.models import FCN
+from microevo.models import FCN, Persistence
 from microevo.processes import Grid, PlaneWave
 
 SEEN = {"leads": [1, 4], "repeats": 0, "reference_solver": False, "physics": "none", "device": "cpu"}
@@ -231,16 +232,46 @@ def test_mistakes_are_told_before_anything_is_made(small_store, here, settings, 
 
 def test_leads_given_twice_or_in_any_order(small_store, here):
     compared(small_store, {"good": "good.npy"}, leads=[4, 1, 1])
-    compared(small_store, {"good": "good.npy"}, leads=[1, 4])
+    (head,) = (line for line in Path("results/report.md").read_text().splitlines() if line.startswith("| model |"))
+    assert [cell for cell in head.split(" | ") if "RMSE" in cell] == ["RMSE at 1", "RMSE at 4", "RMSE mean"]
+    written = {path: path.stat().st_mtime_ns for path in Path("results/table").rglob("*.parquet")}
+    report = Path("results/report.md").read_text()
+    compared(small_store, {"good": "good.npy"}, leads=[1, 4])  # the same benchmark
+    assert {path: path.stat().st_mtime_ns for path in Path("results/table").rglob("*.parquet")} == written
+    assert Path("results/report.md").read_text() == report
 
 
 def test_forecasts_that_are_finite_and_huge(small_store, here):
-    """Their squares overflow: no mean, not ranked, and kept frames stay finite."""
+    """Their squares overflow: counted as not finite, no mean, not ranked, and kept frames stay finite."""
     good = np.load("good.npy")
     np.save("huge.npy", good * np.float32(1e30))
     compared(small_store, {"good": "good.npy", "huge": "huge.npy"})
     kept = np.load(LongTable("results/table").frames_path("4->6", "huge"))
     assert np.isfinite(kept).all()
     report = Path("results/report.md").read_text()
+    assert "huge: 2 of 2 forecasts are not finite (NaN, infinite, or too large to be squared)" in report
     assert "huge: one training" not in report
     assert "No significant difference in" not in report
+    table = LongTable("results/table").read()
+    huge = table[table["competitor"] == "huge"]
+    assert (huge.loc[huge["kind"] == "finite", "value"] == 0).all()
+    assert huge.loc[(huge["kind"] == "metric") & (huge["lead"] > 0), "value"].isna().all()
+
+
+def test_frames_of_zeros_have_no_relative_error_and_are_counted(make_store, tmp_path, monkeypatch, caplog):
+    """One of eight target frames: no mean of relative L2, one of everything else, and a sentence."""
+    values = np.random.default_rng(0).random((4, 4, 1, 12, 12), dtype=np.float32) + 1
+    values[1, 3] = 0
+    store = str(make_store(values=values, splits=("test",) * 4).path)
+    settings = SEEN | {"leads": [1], "output": str(tmp_path / "out")}
+    run({"p": Protocol(store=store, n_past=2, horizon=2)}, **settings)
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    means = summary[summary.statistic == "mean over leads"].set_index("name")["mean"]
+    assert np.isinf(means["relative_l2"])
+    assert np.isfinite(means[["rmse", "ssim", "psnr", "mae"]]).all()
+    said = "The truth is zero everywhere in 1 of 8 target frames"
+    assert said in (tmp_path / "out" / "report.md").read_text()
+    assert "not finite" not in (tmp_path / "out" / "report.md").read_text().split("## Definitions")[0]
+    with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
+        evaluate(Persistence(n_past=2, horizon=2), store, accelerator="cpu")
+    assert any("Persistence: the truth is zero everywhere in 1 of 8 frames" in text for text in caplog.messages)

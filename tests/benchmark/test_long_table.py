@@ -55,15 +55,16 @@ def test_each_column_says_one_thing(tmp_path):
 
 
 def test_results_of_other_settings_are_kept(table):
-    settings = {"protocol": {"digest": "1"}, "fingerprint": "weights", "scores": ["mse"]}
+    settings = {"protocol": {"digest": "1"}, "fingerprint": "weights", "scores": ["mse"], "spans": {"c": [0, 1, ""]}}
     table.begin("p", "A", settings)
     table.begin("p", "A", settings)
     for name, value, said in (
         ("protocol", {"digest": "2"}, "settings of the protocol or data"),
         ("fingerprint", "others", "weights or predictions"),
         ("scores", ["mae"], "metrics, or leads of curves"),
+        ("spans", {"c": [0, 255, ""]}, "ranges of the fields"),
     ):
-        with pytest.raises(FileExistsError, match=f"made with other {said}; use --overwrite"):
+        with pytest.raises(FileExistsError, match=f"made with other {said}.*; use --overwrite"):
             table.begin("p", "A", settings | {name: value})
     assert json.loads((table.group("p", "A") / "_about.json").read_text()) == settings
 

@@ -27,7 +27,7 @@ def frames():
 
 def test_two_by_two_frame_by_hand():
     target = torch.tensor([[1.0, 2.0], [2.0, 4.0]]).view(1, 1, 1, 2, 2)
-    prediction = target + torch.tensor([[1.0, -3.0], [0.0, 0.0]])
+    prediction = target + torch.tensor([[1.0, 3.0], [0.0, 0.0]])  # of norm 7, the truth of norm 5
     assert squared_error(prediction, target).item() == 2.5
     assert absolute_error(prediction, target).item() == 1.0
     assert relative_l2(prediction, target).item() == pytest.approx(10**0.5 / 5)
@@ -48,6 +48,15 @@ def test_arrays_are_measured_as_tensors_are(metric, frames):
     arrays.update(*(array.numpy() for array in frames))
     tensors.update(*frames)
     torch.testing.assert_close(arrays.compute(), tensors.compute(), rtol=0, atol=0)
+
+
+def test_relative_l2_is_over_all_fields_together():
+    """Norms of the truth 4 and 3, together 5; of the error 4 and 0: 4/5, where a mean over fields would be 1/2."""
+    target, prediction = torch.zeros(2, 1, 1, 2, 2, 2)
+    target[..., 0, 0, 0], target[..., 1, 1, 1] = 4.0, 3.0
+    prediction[..., 1, 1, 1] = 3.0
+    assert relative_l2(prediction, target).item() == pytest.approx(0.8)
+    assert relative_l2(prediction[:, :, [1, 0]], target[:, :, [1, 0]]).item() == pytest.approx(0.8)
 
 
 def test_relative_l2_of_a_zero_frame():

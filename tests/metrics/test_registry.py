@@ -1,5 +1,6 @@
 """The registry: a metric registered once is logged, tabulated, benchmarked and shown; what cannot be registered is refused."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -54,6 +55,9 @@ def test_readmes_metric_is_logged_written_scored_and_shown(
     logged = pd.concat([pd.read_csv(path) for path in sorted(Path("log").rglob("metrics.csv"))])
     assert logged["val/mass_drift"].dropna().between(0, 10).all()
     assert logged["val/mass_drift"].notna().any()
+    for stage in ("fit", "test"):
+        about = json.loads(Path(f"run/run-{stage}.json").read_text())
+        assert about["field_spans"] == {"c": [0.0, 1.0, "declared by the process"]}
     tested = pd.read_csv("run/test.csv")
     own = tested[(tested["metric"] == "mass_drift") & (tested["model"] == "ConvLSTM")]
     assert logged["test/mass_drift/mean"].dropna().item() == pytest.approx(own["value"].mean(), rel=1e-5)
@@ -110,18 +114,12 @@ def test_the_span_of_the_field_reaches_the_metrics_that_take_it() -> None:
     truth = torch.rand(2, 3, 1, 12, 12, generator=generator)
     forecast = truth + 0.1 * torch.rand(truth.shape, generator=generator)
     for name in ("ssim", "psnr"):
-        alone, wide = (Persistence(n_past=1, horizon=3, data_range=span) for span in (1.0, 2.0))
-        values = [
-            model.score(scale * forecast, scale * truth)[name]
-            if name == "ssim"
-            else torch.as_tensor(
-                next(one for one in model.derived if one.name == name).function(
-                    (scale * forecast - scale * truth).square().mean().numpy()
-                )
-            )
-            for model, scale in ((alone, 1.0), (wide, 2.0))
-        ]
-        torch.testing.assert_close(*values)
+        found = []
+        for scale in (1.0, 2.0):
+            model = Persistence(n_past=1, horizon=3, data_range=scale)
+            means = {key: value.mean() for key, value in model.score(scale * forecast, scale * truth).items()}
+            found.append((means | model.metrics.derived(means))[name])
+        torch.testing.assert_close(*found)
 
 
 def test_metrics_that_are_not_defined_for_the_frames_are_left_out_with_a_sentence() -> None:
@@ -137,7 +135,7 @@ def test_metrics_that_are_not_defined_for_the_frames_are_left_out_with_a_sentenc
 
 
 def test_what_a_report_shows_follows_from_what_was_measured() -> None:
-    assert [one.name for one in shown(["mse", "letap_microevoeval"])] == [
+    assert [one.name for one in shown(["mse", "mse_scaled", "letap_microevoeval"])] == [
         "rmse",
         "psnr",
         "letap_microevoeval",

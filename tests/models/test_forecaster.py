@@ -55,7 +55,7 @@ def test_test_logs_leads():
     batch = windows(n_future=12)
     model = Persistence(n_past=4, horizon=12)
     (logged,) = trainer().test(model, loader(batch, 3), verbose=False)
-    names = ("mse", "rmse", "mae", "ssim", "psnr", "relative_l2", "correlation")
+    names = ("mse", "rmse", "mae", "ssim", "mse_scaled", "psnr", "relative_l2", "correlation")
     assert set(logged) == {f"test/{name}/{lead}" for name in names for lead in ("1", "10", "mean")}
     error = (model(batch.past, 12) - batch.future)[:, 9]
     assert logged["test/mae/10"] == pytest.approx(error.abs().mean().item(), rel=1e-5)
@@ -66,7 +66,7 @@ def test_test_logs_leads():
 def test_test_step_returns_rows_of_the_long_table():
     batch = windows()
     rows = Persistence(n_past=4, horizon=4).test_step(batch, 0)
-    assert set(rows) == {"mse", "mae", "ssim", "relative_l2", "correlation", "trajectory", "start"}
+    assert set(rows) == {"mse", "mse_scaled", "mae", "ssim", "relative_l2", "correlation", "trajectory", "start"}
     error = batch.past[:, -1:] - batch.future
     torch.testing.assert_close(rows["mse"], error.square().mean(dim=(2, 3, 4)))
     assert torch.equal(rows["trajectory"], batch.trajectory)

@@ -14,6 +14,7 @@ from microevo.benchmark.leaderboard import Leaderboard
 from microevo.benchmark.report.definitions import definitions
 from microevo.benchmark.report.findings import Findings, findings
 from microevo.benchmark.results import Results, ScoreTable
+from microevo.metrics.span import described
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def _settings(record: Mapping[str, Any], fields: Sequence[str]) -> dict[str, str
         "Frames": (
             f"{height} × {width} pixels of {record['spacing']:g} {record['length_unit']}, field {', '.join(fields)}"
         ),
+        "Values for SSIM and PSNR": described(record.get("spans") or {}) or "from 0 to 1",
         "Time between frames": f"{record['frame_interval']:g} {record['time_unit']}",
         "Data": f"{record['store']}, fingerprint {record['fingerprint'][:16]}",
         "Protocol and data": record["digest"],

@@ -28,8 +28,8 @@ GENERAL = {
         f"for one no better than {BASELINE}, negative for a worse one."
     ),
     "Not finite": (
-        "A forecast with a NaN or an infinity in any frame. Such frames score NaN, and so does every mean "
-        "that would need them."
+        "A forecast with a NaN, an infinity or values whose squares overflow in any frame. Such frames score NaN, and so "
+        "does every mean that would need them."
     ),
 }
 ROWS = {
@@ -52,12 +52,16 @@ METRICS = {
     ),
     "ssim": (
         "Structural similarity: whether means, contrast and pattern agree in a Gaussian 11 × 11 window, "
-        "averaged over the whole frame. 1 for equal frames, higher is better. Other definitions differ."
+        "averaged over the whole frame, of fields that are scaled to lie between 0 and 1. 1 for equal frames, higher is "
+        "better. Other definitions differ."
     ),
-    "psnr": "Peak signal-to-noise ratio, the squared error on a logarithmic scale [dB]. Higher is better.",
+    "psnr": (
+        "Peak signal-to-noise ratio, the squared error of fields that are scaled to lie between 0 and 1, on a logarithmic "
+        "scale [dB]. Higher is better."
+    ),
     "relative_l2": (
         "Norm of the error divided by the norm of the truth, over all pixels. 0 is exact, 1 is as good as a "
-        "forecast of zeros. Lower is better."
+        "forecast of zeros; infinite where the truth is zero everywhere and the forecast is not. Lower is better."
     ),
     "correlation": (
         "Pearson correlation of forecast and truth over pixels. 1 for the same pattern, 0 for none in common; "

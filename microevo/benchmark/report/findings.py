@@ -44,8 +44,8 @@ def findings(board: Leaderboard, table: ScoreTable, cost: pd.DataFrame) -> Findi
         for label, done in table.incomplete.items()
     ]
     non_finite = [
-        f"{one.name}: {one.non_finite} of {one.forecasts} forecasts are not finite (NaN or infinite). They are counted and not "
-        "averaged away: a mean that would need them is NaN, and a model without a mean is not ranked."
+        f"{one.name}: {one.non_finite} of {one.forecasts} forecasts are not finite (NaN, infinite, or too large to be squared). "
+        "They are counted and not averaged away: a mean that would need them is NaN, and a model without a mean is not ranked."
         for one in board.standings
         if one.non_finite
     ]
@@ -57,7 +57,13 @@ def findings(board: Leaderboard, table: ScoreTable, cost: pd.DataFrame) -> Findi
         undefined = (
             f"Not defined for some trajectories, so that there is no mean, although all frames are finite: {undefined}."
         )
-    return Findings(facts, [*incomplete, *notes, *non_finite, *filter(None, [undefined])])
+    zero = ""
+    if board.zero_frames:
+        zero = (
+            f"The truth is zero everywhere in {board.zero_frames} of {len(table.windows) * table.record['horizon']} target "
+            "frames, for which a forecast that is not exact has an infinite relative L2, and so has its mean: compare RMSE."
+        )
+    return Findings(facts, [*incomplete, *notes, *non_finite, *filter(None, [undefined, zero])])
 
 
 def _comparison(board: Leaderboard, horizon: int, cost: pd.DataFrame) -> tuple[list[Fact], list[str]]:

@@ -43,7 +43,7 @@ def _protocol(protocol: ProtocolReport) -> list[str]:
     return [
         *parts,
         f"{settings['Input and target']}; {settings['Forecasts']} of `{record['store']}`; {settings['Frames']}. "
-        f"Protocol and data: `{record['digest']}`.",
+        f"Values for SSIM and PSNR: {settings['Values for SSIM and PSNR']}. Protocol and data: `{record['digest']}`.",
         *([f"**Note:** {record['note']}"] if record["note"] else []),
         f"![{protocol.name}]({figure_name(protocol.name)})",
         _table(board),
