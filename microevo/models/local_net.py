@@ -31,7 +31,7 @@ class LocalConv(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual convolution, `x + conv(silu(x))`, optionally scaled and shifted by a context vector."""
+    """Residual convolution, `x + gelu(conv(x))`; a context vector may scale and shift what the convolution gives."""
 
     def __init__(self, width: int, dilation: int, periodic: bool, context: int):
         super().__init__()
@@ -40,11 +40,11 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "B c H W"], context: Float[Tensor, "B k"] | None) -> Float[Tensor, "B c H W"]:
         """`x` with its residual."""
-        hidden = F.silu(x)
+        hidden = self.conv(x)
         if self.modulation is not None and context is not None:
             scale, shift = self.modulation(context)[..., None, None].chunk(2, dim=1)
             hidden = hidden * (1 + scale) + shift
-        return x + self.conv(hidden)
+        return x + F.gelu(hidden)
 
 
 class ContextEncoder(nn.Module):
@@ -137,7 +137,7 @@ class StepNet(nn.Module):
         self, frames: Float[Tensor, "B n C H W"], context: Float[Tensor, "B k"] | None = None
     ) -> Float[Tensor, "B m H W"]:
         """The outputs for all frames and fields in one axis, `m = frames_out * outputs * C`."""
-        x = self.stem(F.pixel_unshuffle(frames.flatten(1, 2), self.patch))
+        x = F.gelu(self.stem(F.pixel_unshuffle(frames.flatten(1, 2), self.patch)))
         kept = []
         for level, blocks in enumerate(self.down_blocks):
             if level:
@@ -149,7 +149,7 @@ class StepNet(nn.Module):
             x = self.up[level](x) + kept[level]
             for block in self.up_blocks[level]:  # type: ignore[attr-defined]
                 x = block(x, context)
-        return F.pixel_shuffle(self.head(F.silu(x)), self.patch)
+        return F.pixel_shuffle(self.head(x), self.patch)
 
 
 class LocalNet(Forecaster):
