@@ -21,6 +21,7 @@ SMALL_MODELS = {
     "microevo.models.FCN": {"hid_s": 4, "hid_t": 8, "n_t": 2},
     "microevo.models.ConvLSTM": {"hidden": [4]},
     "microevo.models.PredRNN": {"hidden": 4, "layers": 2},
+    "microevo.models.PredRNNpp": {"hidden": 4, "layers": 2},
 }
 
 

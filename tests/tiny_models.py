@@ -6,9 +6,16 @@ import yaml
 
 SMALL_MODEL = {
     "FCN": ["--model.init_args.hid_s=2", "--model.init_args.hid_t=4", "--model.init_args.n_t=2"],
+    "SimVP": ["--model.init_args.hid_s=4", "--model.init_args.hid_t=8", "--model.init_args.n_t=2"],
+    "TAU": ["--model.init_args.hid_s=4", "--model.init_args.hid_t=8", "--model.init_args.n_t=2"],
     "ConvLSTM": ["--model.init_args.hidden=[4,4]", "--model.init_args.filter_size=3"],
+    "ConvGRU": ["--model.init_args.hidden=[4,4]", "--model.init_args.filter_size=3"],
+    "E3DLSTM": ["--model.init_args.hidden=4", "--model.init_args.layers=1", "--model.init_args.filter_size=3"],
+    "UNet": ["--model.init_args.widths=[8,8]"],
+    "FNO": ["--model.init_args.n_modes=4", "--model.init_args.width=4", "--model.init_args.layers=1"],
     "LocalNet": ["--model.init_args.widths=[4,4]", "--model.init_args.blocks=1"],
     "PredRNN": ["--model.init_args.hidden=4", "--model.init_args.filter_size=3"],
+    "PredRNNpp": ["--model.init_args.hidden=4", "--model.init_args.filter_size=3"],
 }
 SHORT_RUN = [
     "--data.init_args.horizon=6",

@@ -26,6 +26,7 @@ REPETITIONS = (
     "Given value type:",
     "Given value: NestedArg",
     "Given value: {",
+    "Given value: Namespace(",
 )
 PLAIN = {
     ":, ": ": ",

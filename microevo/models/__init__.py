@@ -1,26 +1,51 @@
 """Forecasters: models that continue a sequence of past frames by any number of future frames."""
 
+from microevo.models.blockwise import BlockwiseForecaster, BlockwiseNet, rollout
+from microevo.models.convgru import ConvGRU, ConvGRUNet
 from microevo.models.convlstm import ConvLSTM, ConvLSTMNet
-from microevo.models.fcn import FCN, SimVPNet, rollout
+from microevo.models.e3dlstm import E3DLSTM, E3DLSTMNet
+from microevo.models.fcn import FCN, SimVPNet
+from microevo.models.fno import FNO, FNONet
 from microevo.models.forecaster import Forecaster
 from microevo.models.load import load_model
 from microevo.models.local_net import LocalNet, StepNet
 from microevo.models.persistence import Persistence
 from microevo.models.predrnn import PredRNN, PredRNNNet
-from microevo.models.recurrent import RecurrentForecaster
+from microevo.models.predrnnpp import PredRNNpp, PredRNNppNet
+from microevo.models.recurrent import RecurrentForecaster, RecurrentNet
+from microevo.models.simvp import IncepUNet, SimVP
+from microevo.models.tau import TAU, TAUNet
+from microevo.models.unet import UNet, UNetNet
 
 __all__ = [
+    "E3DLSTM",
     "FCN",
+    "FNO",
+    "TAU",
+    "BlockwiseForecaster",
+    "BlockwiseNet",
+    "ConvGRU",
+    "ConvGRUNet",
     "ConvLSTM",
     "ConvLSTMNet",
+    "E3DLSTMNet",
+    "FNONet",
     "Forecaster",
+    "IncepUNet",
     "LocalNet",
     "Persistence",
     "PredRNN",
     "PredRNNNet",
+    "PredRNNpp",
+    "PredRNNppNet",
     "RecurrentForecaster",
+    "RecurrentNet",
+    "SimVP",
     "SimVPNet",
     "StepNet",
+    "TAUNet",
+    "UNet",
+    "UNetNet",
     "load_model",
     "rollout",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from microevo.models.recurrent import RecurrentForecaster, RecurrentNet
+from microevo.models.recurrent import RecurrentForecaster, RecurrentNet, check_layers, gate_conv, zero_state
 
 CellState = tuple[Float[Tensor, "B _ h w"], Float[Tensor, "B _ h w"]]  # hidden and cell state; sizes differ by layer
 
@@ -24,8 +24,8 @@ class ConvLSTMCell(nn.Module):
 
     def __init__(self, c_in: int, hidden: int, filter_size: int):
         super().__init__()
-        self.conv_x = nn.Conv2d(c_in, 4 * hidden, filter_size, padding=filter_size // 2, bias=False)
-        self.conv_h = nn.Conv2d(hidden, 4 * hidden, filter_size, padding=filter_size // 2, bias=False)
+        self.conv_x = gate_conv(c_in, 4 * hidden, filter_size)
+        self.conv_h = gate_conv(hidden, 4 * hidden, filter_size)
 
     def forward(
         self, x: Float[Tensor, "B c_in h w"], h: Float[Tensor, "B n h w"], c: Float[Tensor, "B n h w"]
@@ -55,23 +55,19 @@ class ConvLSTMNet(RecurrentNet):
 
     def __init__(self, channels: int, hidden: Sequence[int] = (128, 128, 128, 128), filter_size: int = 5):
         super().__init__()
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"hidden must list at least one layer, each with at least 1 feature, got {hidden}.")
-        if filter_size % 2 == 0:
-            raise ValueError(f"filter_size must be odd to keep the image size, got {filter_size}.")
+        check_layers(hidden, filter_size)
         self.hidden = tuple(hidden)
         self.cells = nn.ModuleList(
             ConvLSTMCell(c_in, n, filter_size) for c_in, n in zip([channels, *hidden], hidden, strict=False)
         )
-        self.readout = nn.Conv2d(hidden[-1], channels, 1, bias=False)
+        self.readout = gate_conv(hidden[-1], channels, 1)
 
     def forward(
         self, frame: Float[Tensor, "B C h w"], state: list[CellState] | None
     ) -> tuple[Float[Tensor, "B C h w"], list[CellState]]:
         """Predict the frame after `frame`. The state holds `(h, c)` for each layer."""
         if state is None:
-            batch, _, height, width = frame.shape
-            zeros = [frame.new_zeros(batch, n, height, width) for n in self.hidden]
+            zeros = [zero_state(frame, n) for n in self.hidden]
             state = [(zero, zero) for zero in zeros]
         x, new_state = frame, []
         for cell, (h, c) in zip(self.cells, state, strict=True):

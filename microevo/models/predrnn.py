@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from microevo.models.recurrent import RecurrentForecaster, RecurrentNet
+from microevo.models.recurrent import RecurrentForecaster, RecurrentNet, check_layers, gate_conv, zero_state
 
 Features = Float[Tensor, "B n h w"]
 FORGET_BIAS = 1.0
@@ -29,12 +29,11 @@ class SpatiotemporalLSTMCell(nn.Module):
 
     def __init__(self, c_in: int, hidden: int, filter_size: int):
         super().__init__()
-        padding = filter_size // 2
-        self.conv_x = nn.Conv2d(c_in, 7 * hidden, filter_size, padding=padding, bias=False)
-        self.conv_h = nn.Conv2d(hidden, 4 * hidden, filter_size, padding=padding, bias=False)
-        self.conv_m = nn.Conv2d(hidden, 3 * hidden, filter_size, padding=padding, bias=False)
-        self.conv_o = nn.Conv2d(2 * hidden, hidden, filter_size, padding=padding, bias=False)
-        self.conv_last = nn.Conv2d(2 * hidden, hidden, 1, bias=False)
+        self.conv_x = gate_conv(c_in, 7 * hidden, filter_size)
+        self.conv_h = gate_conv(hidden, 4 * hidden, filter_size)
+        self.conv_m = gate_conv(hidden, 3 * hidden, filter_size)
+        self.conv_o = gate_conv(2 * hidden, hidden, filter_size)
+        self.conv_last = gate_conv(2 * hidden, hidden, 1)
 
     def forward(
         self, x: Float[Tensor, "B c_in h w"], h: Features, c: Features, m: Features
@@ -68,23 +67,19 @@ class PredRNNNet(RecurrentNet):
 
     def __init__(self, channels: int, hidden: int = 128, layers: int = 4, filter_size: int = 5):
         super().__init__()
-        if min(hidden, layers) < 1:
-            raise ValueError(f"hidden and layers must be at least 1, got {hidden} and {layers}.")
-        if filter_size % 2 == 0:
-            raise ValueError(f"filter_size must be odd to keep the image size, got {filter_size}.")
+        check_layers([hidden] * layers, filter_size)
         self.hidden = hidden
         self.cells = nn.ModuleList(
             SpatiotemporalLSTMCell(channels if i == 0 else hidden, hidden, filter_size) for i in range(layers)
         )
-        self.readout = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.readout = gate_conv(hidden, channels, 1)
 
     def forward(
         self, frame: Float[Tensor, "B C h w"], state: tuple[list[tuple[Features, Features]], Features] | None
     ) -> tuple[Float[Tensor, "B C h w"], tuple[list[tuple[Features, Features]], Features]]:
         """Predict the frame after `frame`. The state holds `(h, c)` for each layer, and the memory."""
         if state is None:
-            batch, _, height, width = frame.shape
-            zero = frame.new_zeros(batch, self.hidden, height, width)
+            zero = zero_state(frame, self.hidden)
             state = [(zero, zero)] * len(self.cells), zero
         layers, m = state
         x, new_layers = frame, []

@@ -1,6 +1,7 @@
 """RecurrentForecaster: training and forecasting with a network that takes one frame at a time."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +26,30 @@ class RecurrentNet(nn.Module, ABC):
         Returns:
             The prediction, and the state to pass on with the next frame.
         """
+
+
+def check_layers(hidden: Sequence[int], filter_size: int) -> None:
+    """Check the features of each layer, and the side of the convolution kernels.
+
+    Raises:
+        ValueError: There is no layer, a layer has no features, or `filter_size` is even.
+    """
+    if not hidden or min(hidden) < 1:
+        raise ValueError(
+            f"There must be at least one layer, each with at least 1 feature, got hidden = {list(hidden)}."
+        )
+    if filter_size < 1 or filter_size % 2 == 0:
+        raise ValueError(f"filter_size must be odd to keep the image size, got {filter_size}.")
+
+
+def gate_conv(c_in: int, c_out: int, filter_size: int) -> nn.Conv2d:
+    """A convolution of the cells: without bias, and the image keeps its size."""
+    return nn.Conv2d(c_in, c_out, filter_size, padding=filter_size // 2, bias=False)
+
+
+def zero_state(frame: Float[Tensor, "B C h w"], features: int) -> Float[Tensor, "B {features} h w"]:
+    """The state of a layer before the first frame."""
+    return frame.new_zeros(len(frame), features, *frame.shape[2:])
 
 
 class RecurrentForecaster(Forecaster):

@@ -3,7 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
-CLASSES = "choose ConvLSTM, FCN, LocalNet, Persistence, PredRNN or the path of a class of your own"
+CLASSES = (
+    "choose ConvGRU, ConvLSTM, E3DLSTM, FCN, FNO, LocalNet, Persistence, PredRNN, PredRNNpp, SimVP, TAU, UNet or the path of a "
+    "class of your own"
+)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
 
-from microevo.models import ConvLSTM, ConvLSTMNet, PredRNN, PredRNNNet, RecurrentForecaster, SimVPNet, rollout
+from microevo.models import (
+    E3DLSTM,
+    ConvLSTM,
+    ConvLSTMNet,
+    E3DLSTMNet,
+    IncepUNet,
+    PredRNN,
+    PredRNNNet,
+    PredRNNpp,
+    PredRNNppNet,
+    RecurrentForecaster,
+    SimVPNet,
+    TAUNet,
+    rollout,
+)
+from microevo.models.encoder_decoder import EncoderDecoderNet
 from microevo.models.recurrent import from_patches, to_patches
+from microevo.models.tau import difference_divergence
 
 # Small files come with the tests; the full ones are used where they are there too.
 SMALL, FULL = Path(__file__).parents[1] / "golden", Path(__file__).parents[3] / "shared" / "golden"
@@ -69,12 +86,28 @@ SIMVP_NAMES = (
     (r"mlp\.fc2\.", r"mlp.project."),
     (r"layer_scale_", r"scale"),
 )
+TAU_NAMES = (
+    (r"attn\.spatial_gating_unit\.conv1\.", r"attention.mix."),
+    (r"attn\.spatial_gating_unit\.fc\.0\.", r"attention.squeeze."),
+    (r"attn\.spatial_gating_unit\.fc\.2\.", r"attention.excite."),
+)
+INCEPU_NAMES = (
+    (r"^hid\.enc\.", r"translator.encoder."),
+    (r"^hid\.dec\.", r"translator.decoder."),
+    (r"\.conv1\.", r".reduce."),
+    (r"\.layers\.", r".branches."),
+)
+NETWORKS: dict[str, tuple[type[EncoderDecoderNet], tuple[tuple[str, str], ...]]] = {
+    "gSTA": (SimVPNet, ()),
+    "tau": (TAUNet, TAU_NAMES),
+    "IncepU": (IncepUNet, INCEPU_NAMES),
+}
 
 
-def simvp_name(reference: str) -> str:
+def simvp_name(reference: str, golden: "Golden") -> str:
     """Our name of a tensor of the reference, where a reduction follows the first and the last block."""
     name = reference
-    for pattern, ours in SIMVP_NAMES:
+    for pattern, ours in (*NETWORKS[golden.config["model_type"]][1], *SIMVP_NAMES):
         name = re.sub(pattern, ours, name)
     if match := re.match(r"hid\.enc\.(\d+)\.(block|reduction)\.(.*)", name):
         block, part, rest = int(match[1]), match[2], match[3]
@@ -86,20 +119,14 @@ def simvp_tensor(tensor: Tensor, name: str) -> Tensor:
     return tensor.reshape(-1, 1, 1) if ".scale" in name else tensor
 
 
-def simvp(golden: Golden) -> SimVPNet:
+def simvp(golden: Golden) -> EncoderDecoderNet:
     config = golden.config
     frames, channels, _, _ = config["in_shape"]
-    net = SimVPNet(
-        frames,
-        channels,
-        hid_s=config["hid_S"],
-        hid_t=config["hid_T"],
-        n_s=config["N_S"],
-        n_t=config["N_T"],
-        mlp_ratio=config["mlp_ratio"],
-        drop_path=config["drop_path"],
-    )
-    state = {simvp_name(key): value for key, value in golden.under("state/").items()}
+    options = {"hid_s": config["hid_S"], "hid_t": config["hid_T"], "n_s": config["N_S"], "n_t": config["N_T"]}
+    if config["model_type"] != "IncepU":
+        options |= {"mlp_ratio": config["mlp_ratio"], "drop_path": config["drop_path"]}
+    net = NETWORKS[config["model_type"]][0](frames, channels, **options)
+    state = {simvp_name(key, golden): value for key, value in golden.under("state/").items()}
     net.load_state_dict({name: simvp_tensor(value, name) for name, value in state.items()}, strict=True)
     return net
 
@@ -109,7 +136,7 @@ def simvp(golden: Golden) -> SimVPNet:
     [
         ("simvp_gsta_c2", SMALL),
         pytest.param("simvp_gsta_c2", FULL, marks=has_full),
-        pytest.param("simvp_gsta", FULL, marks=has_full),
+        *(pytest.param(name, FULL, marks=has_full) for name in ("simvp_gsta", "simvp_tau", "simvp_incepu")),
     ],
 )
 def test_simvp_forward(name: str, folder: Path):
@@ -121,8 +148,9 @@ def test_simvp_forward(name: str, folder: Path):
 
 
 @has_full
-def test_simvp_rollout():
-    golden = Golden("simvp_gsta", FULL)
+@pytest.mark.parametrize("name", ["simvp_gsta", "simvp_tau", "simvp_incepu"])
+def test_simvp_rollout(name: str):
+    golden = Golden(name, FULL)
     with torch.no_grad():
         golden.close(rollout(simvp(golden).eval(), golden["input"], 25)[:, 20:], "rollout_tail")
 
@@ -139,16 +167,22 @@ def test_simvp_intermediates(folder: Path):
     golden.close(translated[0].unflatten(0, latent.shape[:2]), "intermediate/translator_output")
 
 
-@each_folder
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("simvp_gsta_train", SMALL),
+        *(pytest.param(f"simvp_{name}_train", FULL, marks=has_full) for name in ("gsta", "tau", "incepu")),
+    ],
+)
 @pytest.mark.parametrize(("case", "horizon"), [("single", 4), ("rollout", 10)])
-def test_simvp_training(case: str, horizon: int, folder: Path):
-    golden = Golden("simvp_gsta_train", folder)
+def test_simvp_training(case: str, horizon: int, name: str, folder: Path):
+    golden = Golden(name, folder)
     net = simvp(golden).train()
     prediction = rollout(net, golden["input"], horizon)
     golden.close(prediction[:, -1].detach(), f"{case}/output_last")
     buffers = dict(net.named_buffers())
     for key, expected in golden.under(f"{case}/buffer_after/").items():
-        torch.testing.assert_close(buffers[simvp_name(key)], expected, atol=golden.atol, rtol=1e-5)
+        torch.testing.assert_close(buffers[simvp_name(key, golden)], expected, atol=golden.atol, rtol=1e-5)
     if golden["target"].shape[1] < horizon:
         return
     loss = F.mse_loss(prediction, golden["target"][:, :horizon])
@@ -156,25 +190,46 @@ def test_simvp_training(case: str, horizon: int, folder: Path):
     golden.close(loss.detach(), f"{case}/loss")
     parameters = dict(net.named_parameters())
     for key, expected in golden.under(f"{case}/grad/").items():
-        name = simvp_name(key)
+        name = simvp_name(key, golden)
         gradient = parameters.pop(name).grad
         assert gradient is not None
         limit = 1e-4 * expected.abs().max().item()
         torch.testing.assert_close(gradient, simvp_tensor(expected, name), atol=limit, rtol=0)
     for key, expected in golden.under(f"{case}/grad_l2/").items():
-        gradient = parameters.pop(simvp_name(key)).grad
+        gradient = parameters.pop(simvp_name(key, golden)).grad
         assert gradient is not None
         torch.testing.assert_close(gradient.norm(), expected, atol=0, rtol=1e-4)
     assert not parameters
 
 
-def test_simvp_full_size():
+@pytest.mark.parametrize(
+    ("cls", "options", "parameters", "multiply_adds"),
+    [
+        (SimVPNet, {}, 18_603_009, 9.271e9),
+        (TAUNet, {}, 17_810_049, 9.049e9),
+        (TAUNet, {"hid_t": 512}, 44_656_001, 15.894e9),
+        (IncepUNet, {}, 57_946_113, 19.335e9),
+    ],
+)
+def test_simvp_full_size(cls: Any, options: dict[str, int], parameters: int, multiply_adds: float):
     with torch.device("meta"):
-        net = SimVPNet().eval()
-        assert sum(p.numel() for p in net.parameters()) == 18_603_009
+        net = cls(**options).eval()
+        assert sum(p.numel() for p in net.parameters()) == parameters
         with FlopCounterMode(display=False) as counter:
             net(torch.zeros(1, 10, 1, 64, 64))
-    assert counter.get_total_flops() / 2 == pytest.approx(9.271e9, rel=1e-4)  # multiply-adds
+    assert counter.get_total_flops() / 2 == pytest.approx(multiply_adds, rel=1e-4)
+
+
+@has_full
+def test_tau_regulariser():
+    arrays = load(FULL / "tau_regulariser.npz")
+    prediction, target = (torch.from_numpy(arrays[name]) for name in ("pred", "true"))
+    prediction.requires_grad_()
+    value = difference_divergence(prediction, target)
+    value.backward()
+    torch.testing.assert_close(value.detach(), torch.from_numpy(arrays["value"]), atol=0, rtol=1e-5)
+    limit = 1e-4 * float(np.abs(arrays["grad_pred"]).max())
+    torch.testing.assert_close(prediction.grad, torch.from_numpy(arrays["grad_pred"]), atol=limit, rtol=0)
 
 
 # Recurrent networks
@@ -191,8 +246,12 @@ def test_patches(folder: Path):
 
 
 def recurrent_name(reference: str) -> str:
-    name = re.sub(r"^cell_list\.(\d+)\.(conv_\w)\.0\.", r"cells.\1.\2.", reference)
+    name = re.sub(r"^cell_list\.(\d+)\.(conv_\w+)\.0\.", r"cells.\1.\2.", reference)
     name = re.sub(r"^cell_list\.", "cells.", name)
+    name = re.sub(r"\.conv_new_cell\.", ".conv_new_c.", re.sub(r"\.conv_new_gm\.", ".conv_new_m.", name))
+    name = re.sub(r"\._norm_c_t\.weight$", ".scale", re.sub(r"\._norm_c_t\.bias$", ".shift", name))
+    name = name.replace(".conv3d.", ".")
+    name = re.sub(r"^gradient_highway\.(\w)_concat\.0\.", r"highway.conv_\1.", name)
     return re.sub(r"^conv_last\.", "readout.", name)
 
 
@@ -200,10 +259,19 @@ def recurrent(golden: Golden) -> RecurrentForecaster:
     config = golden.config
     sizes = {"filter_size": config["filter_size"], "patch_size": config["patch_size"], "horizon": 10}
     hidden = config["num_hidden"]
+    model: RecurrentForecaster
     if config["model"] == "ConvLSTM":
-        model: RecurrentForecaster = ConvLSTM(hidden, **sizes)
-    else:
+        model = ConvLSTM(hidden, **sizes)
+    elif config["model"] == "PredRNN":
         model = PredRNN(hidden[0], layers=len(hidden), **sizes)
+    elif config["model"] == "E3DLSTM":
+        model = E3DLSTM(hidden[0], layers=len(hidden), **sizes)
+        for i, cell in enumerate(model.net.cells):  # the published normalisation has a weight for each pixel
+            cell.scale = nn.Parameter(golden[f"state/cell_list.{i}._norm_c_t.weight"])
+            cell.shift = nn.Parameter(golden[f"state/cell_list.{i}._norm_c_t.bias"])
+    else:
+        published = "memory m" in config["variant"]
+        model = PredRNNpp(hidden[0], layers=len(hidden), memory_as_cell=published, **sizes)
     unused = config["parameters_without_influence"]
     state = {recurrent_name(k): v for k, v in golden.under("state/").items() if k not in unused}
     model.net.load_state_dict(state, strict=True)
@@ -212,9 +280,11 @@ def recurrent(golden: Golden) -> RecurrentForecaster:
 
 @pytest.fixture(
     params=[
-        pytest.param((name, folder), marks=marks, id=f"{name}-{size}")
-        for name in ("convlstm", "predrnn")
-        for size, folder, marks in (("small", SMALL, ()), ("full", FULL, has_full))
+        *(pytest.param((name, SMALL), id=f"{name}-small") for name in ("convlstm", "predrnn")),
+        *(
+            pytest.param((name, FULL), marks=has_full, id=f"{name}-full")
+            for name in ("convlstm", "predrnn", "predrnnpp", "predrnnpp_v030", "e3dlstm")
+        ),
     ]
 )
 def golden_recurrent(request: pytest.FixtureRequest) -> Golden:
@@ -258,6 +328,15 @@ def test_recurrent_training(golden_recurrent: Golden):
     assert not parameters
 
 
+# Convolutions of the published cells that nothing uses: in ConvLSTM a 5x5 and a 1x1 one, in PredRNN++ a 5x5 one, from 256
+# to 128 channels; in E3D-LSTM a 2x5x5 one, from 128 to 512 channels.
+UNUSED: dict[type, int] = {
+    ConvLSTMNet: 4 * (5 * 5 + 1) * 2 * 128 * 128,
+    PredRNNppNet: 4 * 5 * 5 * 2 * 128 * 128,
+    E3DLSTMNet: 4 * 2 * 5 * 5 * 128 * 512,
+}
+
+
 @pytest.mark.parametrize(
     ("net", "patch_size", "published"),
     [
@@ -265,11 +344,15 @@ def test_recurrent_training(golden_recurrent: Golden):
         (ConvLSTMNet, 2, 14_928_384),
         (PredRNNNet, 4, 23_838_720),
         (PredRNNNet, 2, 23_568_384),
+        (PredRNNppNet, 4, 38_584_320),
+        (PredRNNppNet, 2, 38_313_984),
+        (E3DLSTMNet, 4, 51_347_456),
+        (E3DLSTMNet, 2, 52_379_648),
     ],
 )
-def test_recurrent_full_size(net: type[ConvLSTMNet | PredRNNNet], patch_size: int, published: int):
+def test_recurrent_full_size(net: Any, patch_size: int, published: int):
     with torch.device("meta"):
         ours = sum(p.numel() for p in net(patch_size**2).parameters())
-    # Each published ConvLSTM cell holds a 5x5 and a 1x1 convolution, 256 to 128 channels, that nothing uses.
-    left_out = 4 * (5 * 5 + 1) * 2 * 128 * 128 if net is ConvLSTMNet else 0
-    assert ours + left_out == published
+    if net is E3DLSTMNet:  # the published normalisation has weights for each pixel of 64 x 64
+        ours += 4 * 2 * 2 * 128 * ((64 // patch_size) ** 2 - 1)
+    assert ours + UNUSED.get(net, 0) == published

@@ -1,6 +1,8 @@
 """What holds for every forecaster; a new one is found by its name in `microevo.models`."""
 
 import inspect
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +10,42 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from torch import nn
 from toy_windows import loader, trainer, waves, windows
 
 from microevo import models
-from microevo.models import FCN, ConvLSTM, Forecaster, LocalNet, Persistence, PredRNN, SimVPNet
+from microevo.models import (
+    E3DLSTM,
+    FCN,
+    FNO,
+    TAU,
+    ConvGRU,
+    ConvLSTM,
+    Forecaster,
+    IncepUNet,
+    LocalNet,
+    Persistence,
+    PredRNN,
+    PredRNNpp,
+    SimVP,
+    SimVPNet,
+    TAUNet,
+    UNet,
+    UNetNet,
+    rollout,
+)
 
 TINY: dict[type[Forecaster], dict[str, Any]] = {
     FCN: {"hid_s": 4, "hid_t": 16, "n_s": 2, "n_t": 2},
+    SimVP: {"hid_s": 4, "hid_t": 16, "n_s": 2, "n_t": 2},
+    TAU: {"hid_s": 4, "hid_t": 16, "n_s": 2, "n_t": 2},
     ConvLSTM: {"hidden": [12, 8], "filter_size": 3},
+    ConvGRU: {"hidden": [12, 8], "filter_size": 3},
+    E3DLSTM: {"hidden": 8, "layers": 1, "filter_size": 3},
+    UNet: {"widths": [8, 8, 16], "frames_per_call": 3},
+    FNO: {"n_modes": 6, "width": 8, "layers": 2},
     PredRNN: {"hidden": 8, "layers": 2, "filter_size": 3},
+    PredRNNpp: {"hidden": 8, "layers": 2, "filter_size": 3},
     LocalNet: {"widths": [4, 4], "blocks": 1},
 }
 FORECASTERS = [
@@ -24,6 +53,8 @@ FORECASTERS = [
     for item in vars(models).values()
     if isinstance(item, type) and issubclass(item, Forecaster) and not inspect.isabstract(item)
 ]
+if find_spec("neuralop") is None:
+    FORECASTERS.remove(FNO)
 TRAINABLE = [cls for cls in FORECASTERS if cls is not Persistence]
 
 each_forecaster = pytest.mark.parametrize("cls", FORECASTERS)
@@ -68,11 +99,11 @@ def test_gradient_reaches_every_parameter(cls: type[Forecaster], ssim_weight: fl
 
 @each_trainable
 def test_one_batch_can_be_overfitted(cls: type[Forecaster]):
-    model = build(cls, lr=1e-2)
-    batch = windows()
-    before = (model(batch.past, 4) - batch.future).square().mean()
-    trainer(max_epochs=100).fit(model, loader(batch))
-    after = (model.train()(batch.past, 4) - batch.future).square().mean()
+    model = build(cls, lr=2e-2, n_past=2, horizon=2)
+    batch = windows(n_past=2, n_future=2, samples=2)
+    before = (model(batch.past, 2) - batch.future).square().mean()
+    trainer(max_epochs=70).fit(model, loader(batch))
+    after = (model.train()(batch.past, 2) - batch.future).square().mean()
     assert after < 0.1 * before
 
 
@@ -117,9 +148,9 @@ def test_default_settings_are_saved(cls: type[Forecaster]):
 @each_forecaster
 @pytest.mark.parametrize(("height", "width"), [(18, 16), (16, 19)])
 def test_image_size_that_does_not_divide(cls: type[Forecaster], height: int, width: int):
-    if cls is Persistence:
+    if cls in (FNO, Persistence):
         return
-    settings = {"n_s": 4} if cls is FCN else {}
+    settings = {"n_s": 4} if cls in (FCN, SimVP, TAU) else {}
     with pytest.raises(ValueError, match=f"divisible by .*4, got {height} x {width}"):
         build(cls, **settings)(torch.rand(1, 4, 1, height, width), 2)
 
@@ -136,17 +167,21 @@ def test_persistence_is_not_trained():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("net", "settings", "message"),
     [
-        ({"n_s": 3}, "n_s must be 2, 4, 6"),
-        ({"n_t": 1}, "n_t must be at least 2"),
-        ({"hid_s": 3}, "hid_s must be even"),
-        ({"drop_path": 1.0}, "drop_path is a probability"),
+        (SimVPNet, {"n_s": 3}, "n_s must be 2, 4, 6"),
+        (SimVPNet, {"n_t": 1}, "n_t must be at least 2"),
+        (SimVPNet, {"hid_s": 3}, "hid_s must be even"),
+        (SimVPNet, {"drop_path": 1.0}, "drop_path is a probability"),
+        (TAUNet, {"hid_t": 3}, "hid_t and frames \\* hid_s must be at least 4"),
+        (IncepUNet, {"n_t": 0}, "n_t must be at least 1"),
+        (IncepUNet, {"hid_t": 33}, "hid_t must be even"),
+        (IncepUNet, {"frames": 3, "hid_s": 4}, "frames \\* hid_s and hid_t must be divisible by 8, got 12"),
     ],
 )
-def test_simvp_refuses(settings: dict[str, Any], message: str):
-    with pytest.raises(ValueError, match=message):
-        SimVPNet(**settings)
+def test_simvp_refuses(net: Any, settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message), torch.device("meta"):
+        net(**settings)
 
 
 @pytest.mark.parametrize(("frames", "channels"), [(3, 1), (4, 2)])
@@ -154,6 +189,43 @@ def test_simvp_refuses_other_frames(frames: int, channels: int):
     net = SimVPNet(frames=4, hid_s=4, hid_t=8, n_t=2)
     with pytest.raises(ValueError, match=f"takes 4 frames of 1 .*build it with frames={frames}, channels={channels}"):
         net(torch.rand(1, frames, channels, 16, 16))
+
+
+@pytest.mark.parametrize("widths", [[], [12], [8, 0]])
+def test_unet_refuses(widths: list[int]):
+    with pytest.raises(ValueError, match="widths must list at least one number, each divisible by 8"):
+        UNetNet(widths=widths)
+
+
+def test_unet_has_the_layers_of_the_paper():
+    with torch.device("meta"):
+        convolutions = [m for m in UNetNet(1, 1, 2).modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    assert len(convolutions) == 23  # of the paper, arXiv 1505.04597
+
+
+def test_the_input_is_always_the_last_frames():
+    seen = []
+
+    def adds_one(past: torch.Tensor) -> torch.Tensor:
+        seen.append(past[0, :, 0, 0, 0].tolist())
+        return past[:, -1:] + torch.tensor([1.0, 2.0]).reshape(-1, 1, 1, 1)
+
+    past = torch.arange(3.0).reshape(1, 3, 1, 1, 1)
+    assert rollout(adds_one, past, 5).flatten().tolist() == [3, 4, 5, 6, 7]
+    assert seen == [[0, 1, 2], [2, 3, 4], [4, 5, 6]]
+
+
+def test_fno_says_what_it_needs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "neuralop.models", None)
+    with pytest.raises(RuntimeError, match=r"^FNO needs the package neuraloperator.*pip install microevo\[fno\]$"):
+        FNO()
+
+
+@pytest.mark.skipif(find_spec("neuralop") is None, reason="neuraloperator is not installed")
+def test_fno_without_coordinates_follows_a_shift():
+    model, past = build(FNO, coordinates=False), waves(frames=4)
+    shifted = model(past.roll((3, 5), (-2, -1)), 3)
+    torch.testing.assert_close(shifted, model(past, 3).roll((3, 5), (-2, -1)))
 
 
 def test_drop_path_zero_drops_nothing():

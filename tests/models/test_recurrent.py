@@ -5,9 +5,24 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 from toy_windows import loader, trainer, waves, windows
 
-from microevo.models import ConvLSTM, ConvLSTMNet, PredRNN, PredRNNNet, RecurrentForecaster
+from microevo.models import (
+    E3DLSTM,
+    ConvGRU,
+    ConvGRUNet,
+    ConvLSTM,
+    ConvLSTMNet,
+    E3DLSTMNet,
+    PredRNN,
+    PredRNNNet,
+    PredRNNpp,
+    PredRNNppNet,
+    RecurrentForecaster,
+)
+from microevo.models.convgru import ConvGRUCell
+from microevo.models.recurrent import RecurrentNet
 
 
 def tiny(**settings: Any) -> ConvLSTM:
@@ -121,8 +136,17 @@ def test_schedules(settings: dict[str, Any], expected: list[float]):
     assert schedule.probabilities == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("net", [ConvLSTMNet(3, [4, 5], 3), PredRNNNet(3, 4, 2, 3)])
-def test_networks_go_step_by_step(net: ConvLSTMNet | PredRNNNet):
+@pytest.mark.parametrize(
+    "net",
+    [
+        ConvLSTMNet(3, [4, 5], 3),
+        PredRNNNet(3, 4, 2, 3),
+        PredRNNppNet(3, 4, 2, 3),
+        ConvGRUNet(3, [4, 5], 3),
+        E3DLSTMNet(3, 4, 2, 3),
+    ],
+)
+def test_networks_go_step_by_step(net: RecurrentNet):
     frames = torch.rand(2, 3, 3, 8, 12)
     state, outputs = None, []
     for frame in frames.unbind(1):
@@ -142,10 +166,39 @@ def test_networks_go_step_by_step(net: ConvLSTMNet | PredRNNNet):
         (ConvLSTM, {"sampling_steps": -1}, "sampling_steps must not be negative"),
         (ConvLSTM, {"hidden": []}, "at least one layer"),
         (ConvLSTM, {"filter_size": 4}, "filter_size must be odd"),
+        (ConvGRU, {"hidden": [4, 0]}, "at least 1 feature"),
+        (E3DLSTM, {"layers": 0}, "at least one layer"),
         (PredRNN, {"filter_size": 4}, "filter_size must be odd"),
-        (PredRNN, {"layers": 0}, "must be at least 1"),
+        (PredRNN, {"layers": 0}, "at least one layer"),
+        (PredRNNpp, {"layers": 1}, "layers must be at least 2"),
     ],
 )
 def test_wrong_settings(cls: type[RecurrentForecaster], settings: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         cls(**settings)
+
+
+def test_on_one_pixel_a_convgru_is_a_gru():
+    torch.manual_seed(0)
+    cell, reference = ConvGRUNet(3, [4], 1).cells[0], nn.GRUCell(3, 4, bias=False)
+    assert isinstance(cell, ConvGRUCell)
+    with torch.no_grad():
+        cell.conv_x.weight.copy_(reference.weight_ih[..., None, None])
+        cell.conv_h.weight.copy_(reference.weight_hh[..., None, None])
+    x, h = torch.rand(5, 3), torch.rand(5, 4)
+    torch.testing.assert_close(cell(x[..., None, None], h[..., None, None])[..., 0, 0], reference(x, h))
+
+
+def test_the_memory_of_e3dlstm_makes_a_difference_from_the_second_layer_on():
+    frame = torch.rand(2, 3, 8, 8)
+    for pass_memory in (False, True):
+        torch.manual_seed(0)
+        net = E3DLSTMNet(3, 4, 2, 3, pass_memory)
+        with torch.no_grad():
+            before = [layer[0] for layer in net(frame, None)[1][0]]
+            for cell in net.cells:
+                if cell.conv_m is not None:
+                    cell.conv_m.weight.mul_(2)
+            after = [layer[0] for layer in net(frame, None)[1][0]]
+        assert torch.equal(before[0], after[0])
+        assert torch.equal(before[1], after[1]) != pass_memory

@@ -1,0 +1,141 @@
+"""TAU: SimVP whose translator attends to space in each feature and, by a gate for each feature, to time."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from microevo.models.blockwise import BlockwiseForecaster
+from microevo.models.encoder_decoder import EncoderDecoderNet
+from microevo.models.fcn import Translator, TranslatorBlock, scale_by_fan_out
+
+TEMPERATURE, EPSILON = 0.1, 1e-12  # of the difference divergence, as published
+
+
+class TemporalAttention(nn.Module):
+    """Features gated by their neighbourhood (static attention), and each as a whole (dynamic attention).
+
+    The channels hold the features of all frames, so that a gate for each channel weighs times.
+    """
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.project_in = nn.Conv2d(n, n, 1)
+        self.near = nn.Conv2d(n, n, 5, padding=2, groups=n)
+        self.far = nn.Conv2d(n, n, 7, padding=9, dilation=3, groups=n)
+        self.mix = nn.Conv2d(n, n, 1)
+        # A reduction of n by 16 was meant; the published implementation has about 16 features for any n.
+        squeezed = n // max(n // 16, 4)
+        self.squeeze = nn.Linear(n, squeezed, bias=False)
+        self.excite = nn.Linear(squeezed, n, bias=False)
+        self.project_out = nn.Conv2d(n, n, 1)
+
+    def forward(self, u: Float[Tensor, "B n h w"]) -> Float[Tensor, "B n h w"]:
+        """Gate the normalised features `u`."""
+        v = F.gelu(self.project_in(u))
+        static = self.mix(self.far(self.near(v)))
+        dynamic = self.excite(F.relu(self.squeeze(v.mean(dim=(2, 3))))).sigmoid()
+        return self.project_out(dynamic[..., None, None] * static * v)
+
+
+class TAUNet(EncoderDecoderNet):
+    """SimVP with temporal attention units: takes `frames` frames and predicts the next `frames` frames.
+
+    Tan et al., "Temporal Attention Unit: Towards Efficient Spatiotemporal Predictive Learning", arXiv 2206.12126, in the
+    form of OpenSTL. It is `SimVPNet` with another attention; the default sizes have 17,810,049 parameters for ten frames
+    of one field.
+
+    Args:
+        frames: Number of input frames, and of output frames.
+        channels: Number of fields in a frame.
+        hid_s: Features per frame in encoder and decoder, an even number.
+        hid_t: Features of the translator, for all frames together, at least 4.
+        n_s: Stages of the encoder and of the decoder, an even number. Every second stage halves the image size.
+        n_t: Blocks of the translator, at least 2.
+        mlp_ratio: Expansion ratio of the MLP in each block.
+        drop_path: Probability of stochastic depth in the last block; 0 disables it in all blocks.
+
+    Raises:
+        ValueError: A size is not possible, as the message says.
+    """
+
+    def __init__(
+        self,
+        frames: int = 10,
+        channels: int = 1,
+        hid_s: int = 64,
+        hid_t: int = 256,
+        n_s: int = 4,
+        n_t: int = 8,
+        mlp_ratio: float = 8.0,
+        drop_path: float = 0.0,
+    ):
+        if hid_t < 4 or frames * hid_s < 4:
+            raise ValueError(f"hid_t and frames * hid_s must be at least 4, got {hid_t} and {frames} * {hid_s}.")
+
+        def block(n: int, rate: float) -> TranslatorBlock:
+            made = TranslatorBlock(n, TemporalAttention(n), mlp_ratio, rate)
+            scale_by_fan_out(made.mlp)  # the attention keeps PyTorch's initialisation, as published
+            return made
+
+        translator = partial(Translator, hid_t=hid_t, n_t=n_t, drop_path=drop_path, block=block)
+        super().__init__(frames, channels, hid_s, n_s, translator)
+
+
+def difference_divergence(
+    prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
+) -> Float[Tensor, ""]:
+    """Divergence between the distributions over pixels and fields that the differences between frames make.
+
+    With `p` and `q` the softmax of the differences of prediction and target, divided by 0.1, the mean over all entries of
+    `p log(p / q)`. As published it is a mean, and thus the Kullback-Leibler divergence divided by the number of pixels
+    and fields, and it is 0 for less than three frames.
+    """
+    if prediction.shape[1] <= 2:
+        return prediction.new_zeros(())
+    p, q = ((frames.diff(dim=1).flatten(2) / TEMPERATURE).softmax(dim=-1) for frames in (prediction, target))
+    return (p * torch.log(p / (q + EPSILON) + EPSILON)).mean()
+
+
+class TAU(BlockwiseForecaster):
+    """Forecasts with a `TAUNet`, where each predicted block of `n_past` frames is the next input.
+
+    Height and width of the frames must be divisible by `2^(n_s / 2)`.
+
+    Args:
+        hid_s: Features per frame in encoder and decoder, an even number.
+        hid_t: Features of the translator, for all frames together, at least 4.
+        n_s: Stages of the encoder and of the decoder, an even number. Every second stage halves the image size.
+        n_t: Blocks of the translator, at least 2.
+        mlp_ratio: Expansion ratio of the MLP in each block.
+        drop_path: Probability of stochastic depth in the last block; 0 disables it in all blocks.
+        divergence_weight: Weight of `difference_divergence` in the loss.
+        kwargs: Settings of every forecaster, see `Forecaster`.
+    """
+
+    def __init__(
+        self,
+        hid_s: int = 64,
+        hid_t: int = 256,
+        n_s: int = 4,
+        n_t: int = 8,
+        mlp_ratio: float = 8.0,
+        drop_path: float = 0.0,
+        divergence_weight: float = 0.1,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.save_hyperparameters(logger=False)
+        self.divergence_weight = divergence_weight
+        self.net = TAUNet(self.n_past, self.channels, hid_s, hid_t, n_s, n_t, mlp_ratio, drop_path)
+
+    def objective(
+        self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
+    ) -> Float[Tensor, ""]:
+        """The objective of every forecaster, plus the divergence of the differences between frames."""
+        return super().objective(prediction, target) + self.divergence_weight * difference_divergence(
+            prediction, target
+        )
