@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -44,6 +45,12 @@ def find_checkpoint(run_dir: Path, which: Literal["last", "best"]) -> Path | Non
             "another of its checkpoints by its path"
         )
     return path
+
+
+def recorded_best(run_dir: Path) -> Path | None:
+    """The checkpoint that a validation of the run in this folder has told to be the best, None before the first one."""
+    recorded = _read_record(run_dir).get("best")
+    return run_dir / recorded if recorded else None
 
 
 def has_checkpoints(run_dir: Path) -> bool:
@@ -172,7 +179,8 @@ class SaveLast(Checkpoint):
         path = self._path or (Path(trainer.default_root_dir) / recorded if recorded else None)
         if trainer.is_global_zero and path is not None and path.exists():
             print(
-                f"\nmicroevo: interrupted; the same command with --ckpt_path {os.path.relpath(path)} resumes from {where}",
+                "\nmicroevo: interrupted; the same command with "
+                f"{shlex.join(['--ckpt_path', os.path.relpath(path)])} resumes from {where}",
                 file=sys.stderr,
             )
 

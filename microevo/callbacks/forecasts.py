@@ -1,17 +1,21 @@
 """Forecasts beside the truth: a store, a filmstrip and an animation."""
 
+import shutil
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
 
 from microevo import plot
-from microevo.callbacks.run import log_image
+from microevo.callbacks.run import log_image, result_path
 from microevo.data import StoreSchema, TrajectoryStore
+from microevo.data.scratch import scratch_folder
 from microevo.processes import Field
-from microevo.provenance import free_path
 
 
 class ForecastWriter(Callback):
@@ -21,6 +25,9 @@ class ForecastWriter(Callback):
     `<field>_truth`, one trajectory per window, with the number of the source trajectory and the window's
     first frame. The first forecasts are drawn as filmstrips (PNG) and animations (GIF).
 
+    Windows whose forecast becomes NaN or Inf are left out, with a warning. A prediction that leaves out batches
+    (`trainer.limit_predict_batches`) writes the forecasts that it made into `forecasts-partial.zarr`.
+
     Args:
         pictures: How many forecasts to draw.
     """
@@ -28,81 +35,129 @@ class ForecastWriter(Callback):
     def __init__(self, pictures: int = 2) -> None:
         self.pictures = pictures
         self._store: TrajectoryStore | None = None
+        self._diverged: list[tuple[int, int, int]] = []  # trajectory, start and first lead that is not finite
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the store; all processes then fill it, a chunk per forecast."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self._windows = data.predicted_windows
-        source = data.datasets["predict"].store
+        self._store, self._diverged = None, []
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._windows = trainer.datamodule.predicted_windows  # type: ignore[attr-defined]
         path = None
         if trainer.is_global_zero:
-            path = free_path(Path(trainer.default_root_dir) / "forecasts.zarr")
-            starts = np.array([start for _, start in self._windows])
-            TrajectoryStore.create(
-                path,
-                StoreSchema(
-                    fields=tuple(
-                        Field(f"{name}_{kind}", f"{kind} of {name}", "1")
-                        for kind in ("forecast", "truth")
-                        for name in data.fields
-                    ),
-                    frames=data.horizon,
-                    image_shape=source.image_shape,
-                    splits=(data.predict_split,) * len(self._windows),
-                    process=source.attributes["process"],
-                    recipe={
-                        "model": type(pl_module).__name__,
-                        "store": str(source.path),
-                        "source": source.fingerprint,
-                    },
-                    command="python -m microevo predict",
-                    frame_interval=source.attributes["frame_interval"],
-                    first_frame=source.attributes["frame_interval"],  # time is counted from the last past frame
-                    spacing=source.attributes["spacing"],
-                    boundary=source.attributes["boundary"],
-                    per_trajectory={
-                        "source_trajectory": np.array([trajectory for trajectory, _ in self._windows]),
-                        "source_start": starts,
-                    },
-                    time_unit=source.attributes["time_unit"],
-                    length_unit=source.attributes["length_unit"],
-                ),
-            )
+            path = result_path(trainer, "forecasts.zarr")
+            TrajectoryStore.create(path, _schema(trainer, pl_module, self._windows))
         path = trainer.strategy.broadcast(path)
         assert path is not None
         self._store = TrajectoryStore.open(path, unfinished=True)
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, *_) -> None:  # type: ignore[no-untyped-def]
         """Write the batch's forecasts beside the truth."""
-        assert self._store is not None
+        if self._store is None:
+            return
         numbers = {window: number for number, window in enumerate(self._windows)}
         both = torch.cat([outputs.float(), batch.future.float()], dim=2).cpu().numpy()
         for frames, trajectory, start in zip(both, batch.trajectory.tolist(), batch.start.tolist(), strict=True):
-            self._store.write(numbers[trajectory, start], frames)
+            bad = np.flatnonzero(~np.isfinite(frames).reshape(len(frames), -1).all(axis=1))
+            if bad.size:
+                self._diverged.append((trajectory, start, int(bad[0]) + 1))
+            else:
+                self._store.write(numbers[trajectory, start], frames)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Complete the store and draw the first forecasts."""
-        trainer.strategy.barrier()
-        if not trainer.is_global_zero:
+        """Complete the store and draw the first forecasts.
+
+        Raises:
+            ValueError: No forecast is finite.
+        """
+        diverged = self._diverged
+        if trainer.world_size > 1:  # which also waits for all processes
+            gathered: list = [None] * trainer.world_size
+            dist.all_gather_object(gathered, diverged)
+            diverged = [window for process in gathered for window in process]
+        if self._store is None or not trainer.is_global_zero:
             return
-        assert self._store is not None
-        store = self._store
-        store.finish()
+        store, model = self._store, type(pl_module).__name__
+        if diverged:
+            trajectory, start, lead = min(diverged)
+            where = f"first in trajectory {trajectory} from frame {start}, at lead {lead}"
+        left_out = set(store.missing())
+        there = [number for number in range(len(store)) if number not in left_out]
+        if not there:
+            shutil.rmtree(store.path)
+            raise ValueError(
+                f"no forecast of {model} was written: all hold values that are not finite ({where}); train it longer, with a "
+                "lower lr, or choose an earlier checkpoint"
+            )
+        if diverged:
+            warnings.warn(
+                f"{len(diverged)} of {len(there) + len(diverged)} forecasts of {model} hold values that are not finite "
+                f"({where}); {store.path.name} holds the others",
+                stacklevel=2,
+            )
+        windows = [self._windows[number] for number in there]
+        if left_out:
+            _select(store, there, _schema(trainer, pl_module, windows))
+            store = TrajectoryStore.open(store.path)
+        else:
+            store.finish()
+        pictures = self._draw(store, windows, model)
+        log_image(trainer, "predict/filmstrip", pictures)
+        print(f"wrote {store.path}, {', '.join(str(path) for path in pictures)} and the animations (.gif) beside them")
+
+    def _draw(self, store: TrajectoryStore, windows: Sequence[tuple[int, int]], model: str) -> list[Path]:
         fields = len(store.fields) // 2
         leads = plot.spread_leads(store.frames)
         pictures = []
         for number in range(min(self.pictures, len(store))):
             frames = store.read(number)
-            trajectory, start = self._windows[number]
+            trajectory, start = windows[number]
             for field in range(fields):
                 name = store.fields[field].removesuffix("_forecast")
                 forecast, truth = frames[:, field], frames[:, fields + field]
                 stem = store.path.with_name(f"{store.path.stem}-{trajectory}-{start}-{name}")
-                title = f"{type(pl_module).__name__}, trajectory {trajectory}, {name}"
+                title = f"{model}, trajectory {trajectory}, {name}"
                 pictures.append(plot.save(plot.filmstrip(truth, forecast, leads, title), stem.with_suffix(".png")))
                 plot.animation(truth, forecast, stem.with_suffix(".gif"))
-        log_image(trainer, "predict/filmstrip", pictures)
-        print(f"wrote {store.path}, {', '.join(str(path) for path in pictures)} and the animations (.gif) beside them")
+        return pictures
+
+
+def _schema(trainer: Trainer, model: LightningModule, windows: Sequence[tuple[int, int]]) -> StoreSchema:
+    """The store of the forecasts of these windows."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    source = data.datasets["predict"].store
+    return StoreSchema(
+        fields=tuple(
+            Field(f"{name}_{kind}", f"{kind} of {name}", "1") for kind in ("forecast", "truth") for name in data.fields
+        ),
+        frames=data.horizon,
+        image_shape=source.image_shape,
+        splits=(data.predict_split,) * len(windows),
+        process=source.attributes["process"],
+        recipe={"model": type(model).__name__, "store": str(source.path), "source": source.fingerprint},
+        command="python -m microevo predict",
+        frame_interval=source.attributes["frame_interval"],
+        first_frame=source.attributes["frame_interval"],  # time is counted from the last past frame
+        spacing=source.attributes["spacing"],
+        boundary=source.attributes["boundary"],
+        per_trajectory={
+            "source_trajectory": np.array([trajectory for trajectory, _ in windows]),
+            "source_start": np.array([start for _, start in windows]),
+        },
+        time_unit=source.attributes["time_unit"],
+        length_unit=source.attributes["length_unit"],
+    )
+
+
+def _select(store: TrajectoryStore, numbers: Sequence[int], schema: StoreSchema) -> None:
+    """Replace an unfinished store by a finished one of some of its trajectories."""
+    with scratch_folder(store.path) as scratch:
+        smaller = TrajectoryStore.create(scratch / "selected", schema)
+        for new, old in enumerate(numbers):
+            smaller.write(new, store.read(old))
+        smaller.finish()
+        store.path.rename(scratch / "unfinished")
+        smaller.path.rename(store.path)
 
 
 class ValidationFilmstrip(Callback):

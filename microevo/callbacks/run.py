@@ -57,6 +57,21 @@ class SaveRun(SaveConfigCallback):
                 logger.experiment.config.update(keep | about, allow_val_change=True)
 
 
+def batches_taken(trainer: Trainer) -> tuple[int, int]:
+    """Batches that the present `validate`, `test` or `predict` takes, and those that there are, in this process."""
+    assert trainer.state.fn is not None
+    stage = {"validate": "val"}.get(trainer.state.fn.value, trainer.state.fn.value)
+    loader = getattr(trainer, f"{stage}_dataloaders")
+    return int(sum(getattr(trainer, f"num_{stage}_batches"))), len(loader)
+
+
+def result_path(trainer: Trainer, name: str) -> Path:
+    """A free path in the run's folder for a result, which is called `partial` where batches were left out."""
+    taken, there = batches_taken(trainer)
+    path = Path(trainer.default_root_dir) / name
+    return free_path(path if taken >= there else path.with_stem(f"{path.stem}-partial"))
+
+
 def command_line() -> str:
     """The command of this process."""
     return shlex.join(["python", "-m", "microevo", *sys.argv[1:]])

@@ -1,7 +1,6 @@
 """The long table of a test: one row per metric, trajectory and lead."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from microevo import plot
-from microevo.callbacks.run import log_image
+from microevo.callbacks.run import log_image, result_path
 from microevo.models import Forecaster, Persistence
-from microevo.provenance import free_path, write_file
+from microevo.provenance import write_file
 
 ORDER = ["model", "metric", "trajectory", "start", "lead"]
 
@@ -23,6 +22,7 @@ class LeadTable(Callback):
 
     The table has the columns `process`, `model`, `seed`, `metric`, `trajectory`, `start` (the window's first frame),
     `lead` and `value`. RMSE is not among the metrics: it is the root of an averaged `mse`, never an average of roots.
+    A test that leaves out batches (`trainer.limit_test_batches`) writes `test-partial.csv`.
 
     Args:
         write: Write the files into the run's folder; otherwise only `table` is filled.
@@ -60,8 +60,8 @@ class LeadTable(Callback):
         table = table.assign(process=getattr(trainer.datamodule, "process", ""))  # type: ignore[attr-defined]
         self.table = table[["process", "model", "seed", "metric", "trajectory", "start", "lead", "value"]]
         self.table.attrs["field_spans"] = dict(getattr(pl_module, "spans", {}))
-        if self.write and trainer.is_global_zero:
-            path = free_path(Path(trainer.default_root_dir) / "test.csv")
+        if self.write and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            path = result_path(trainer, "test.csv")
             write_file(path, self.table.to_csv(index=False))
             picture = plot.save(plot.error_against_lead(self.table, "rmse"), path.with_suffix(".png"))
             log_image(trainer, "test/rmse against lead", [picture])

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import torch
 
+from microevo.cli.loggers import settle_loggers
 from microevo.cli.main import COMMANDS
 from microevo.cli.parser import ConfigFile, Parser
 from microevo.data import TrajectoryStore, generate, import_frames
@@ -102,7 +103,10 @@ def parser(name: str, function: Callable[..., Any]) -> Parser:
 
 def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> dict[str, Any]:
     made = parser(name, function)
-    settings = made.instantiate_classes(made.read(args)).as_dict()
+    config = made.read(args)
+    if config.get("logger") is not None:
+        config.logger = settle_loggers(config.logger, Path(config.output))
+    settings = made.instantiate_classes(config).as_dict()
     settings.pop("config", None)
     return settings
 

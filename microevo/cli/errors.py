@@ -15,6 +15,7 @@ class UsageError(Exception):
     """The command line, or a config file that it names, cannot be understood; the message says why."""
 
 
+OF_LIBRARIES = {"lightning.fabric.utilities.exceptions": "MisconfigurationException", "wandb.errors": "Error"}
 LONGEST = 370  # letters of a message
 # jsonargparse's reasons fill a page. These lines say nothing that the others do not; should their wording change, the
 # message gets longer and stays right.
@@ -38,6 +39,12 @@ PLAIN = {
     "<class 'int'>": "a whole number",
     "a typing.Literal[": "one of [",
 }
+MEMORY = {  # what to lower if it does not suffice
+    "fit": "lower data.init_args.batch_size and eval_batch_size, set --trainer.precision=bf16-mixed, or compute activations "
+    "again for the gradient (LocalNet: --model.init_args.checkpointing=true); the checkpoints of the run are kept",
+    **dict.fromkeys(("validate", "test", "predict"), "lower data.init_args.eval_batch_size"),
+    **dict.fromkeys(("simulate", "benchmark"), "lower --batch_size"),
+}
 UNINFORMATIVE_LOGS = ("Tip:", "TPU available", "Loading `train_dataloader` to estimate", "Trainer already configured")
 UNINFORMATIVE_WARNINGS = (
     "LightningCLI's args parameter is intended",
@@ -52,17 +59,16 @@ UNINFORMATIVE_WARNINGS = (
 
 def expected() -> tuple[type[Exception], ...]:
     """Errors that are told in a sentence. Anything else is a mistake of ours, and its traceback is what we need to see."""
-    errors = (UsageError, ValueError, OSError, RuntimeError)
-    lightning = sys.modules.get("lightning.fabric.utilities.exceptions")  # not every command imports it
-    return errors if lightning is None else (*errors, lightning.MisconfigurationException)
+    errors = [UsageError, ValueError, OSError, RuntimeError, MemoryError]
+    # Not every command imports these, for they take long.
+    errors += [getattr(sys.modules[module], name) for module, name in OF_LIBRARIES.items() if module in sys.modules]
+    return tuple(errors)
 
 
-def sentence(error: BaseException) -> str:
+def sentence(error: BaseException, command: str = "") -> str:
     """What happened and what to do, on one line."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return (
-            "the GPU has too little memory for this; lower data.init_args.batch_size and eval_batch_size, or the model"
-        )
+    if memory := _exhausted(error):
+        return f"the {memory} has too little memory for this; {MEMORY.get(command, 'take less data at once')}"
     if isinstance(error, OSError) and error.errno is not None:
         return _about_file(error)
     return one_line(str(error)) or type(error).__name__
@@ -92,6 +98,17 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _exhausted(error: BaseException) -> str:
+    """Whose memory is exhausted: that of the GPU or the computer; empty for another error."""
+    text = str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
+        return "computer"
+    words = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    # The error of a process that a command started has only its text.
+    exhausted = isinstance(error, torch.OutOfMemoryError) or any(word in text for word in words)
+    return "GPU" if exhausted and isinstance(error, RuntimeError) else ""
 
 
 def _about_file(error: OSError) -> str:

@@ -68,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except errors.expected() as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        _exit(errors.sentence(error), code=errors.exit_code(error))
+        _exit(errors.sentence(error, words[0]), code=errors.exit_code(error))
 
 
 def _run(command: str, args: list[str]) -> None:

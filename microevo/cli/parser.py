@@ -3,6 +3,8 @@
 import argparse
 import difflib
 import inspect
+import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -12,6 +14,7 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 from microevo.cli.errors import UsageError, causes, one_line, shorten
 from microevo.processes import Process
 
+UNSET = re.compile(r"(^|/)\$\{?(?P<name>[A-Za-z_]\w*)\}?(/|$)")  # a variable that is a part of a path
 ROOM = 240  # letters for what is wrong, if a suggestion follows
 NEAR = 0.75  # similarity of two spellings from which one is suggested for the other
 
@@ -31,6 +34,7 @@ class ConfigFile(ActionConfigFile):
         Raises:
             ArgumentError: It cannot be read.
         """
+        values = expand(values)
         path = Path(values)
         if path.suffix in (".yaml", ".yml") and not path.is_file():
             near = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.y*ml")], n=1)
@@ -68,7 +72,10 @@ class Parser(ArgumentParser):
             UsageError: They cannot be understood.
         """
         try:
-            return self.parse_args(list(args))
+            settings = self.parse_args(list(args))
+            for name, value in settings.items():
+                settings[name] = _expanded(value, name)
+            return settings
         except (ArgumentError, ValueError) as error:
             for cause in causes(error):
                 if isinstance(cause, UsageError):
@@ -102,6 +109,34 @@ class Parser(ArgumentParser):
             return f"; did you mean {near}?"
         names = [name for name in names if classes[name].startswith("microevo.")]
         return f"; choose {', '.join(names)} or the path of a class of your own" if names else ""
+
+
+def expand(text: str) -> str:
+    """A setting with `~` at its beginning and `$NAME` replaced, as a shell does for words that are not quoted or in a file."""
+    return os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111  (a setting, perhaps not a path)
+
+
+def _expanded(value: Any, name: str) -> Any:
+    """The same for all texts in a setting.
+
+    Raises:
+        UsageError: A path begins with a variable, or has one for a folder, that is not set.
+    """
+    if isinstance(value, dict):
+        return {key: _expanded(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item, name) for item in value]
+    if isinstance(value, Namespace):
+        for key, item in value.items():
+            value[key] = _expanded(item, f"{name}.{key}")
+    if not isinstance(value, str):
+        return value
+    text = expand(value)
+    if unset := UNSET.search(text):
+        raise UsageError(
+            f"{name} is {value}, but the environment variable {unset['name']} is not set; set it or write the path"
+        )
+    return text
 
 
 def nearest(words: Collection[str], known: Collection[str]) -> str | None:

@@ -2,6 +2,8 @@
 
 from lightning import Callback, LightningModule, Trainer
 
+from microevo.callbacks.run import batches_taken
+
 SHOWN = ("train/loss", "val/mse", "val/ssim")
 
 
@@ -14,9 +16,23 @@ class Progress(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name the model, its size and the run's folder."""
         parameters = sum(weight.numel() for weight in pl_module.parameters())
-        self._say(
-            trainer, f"{type(pl_module).__name__}, {parameters:,} parameters; writing to {trainer.default_root_dir}"
-        )
+        where = f"writing to {trainer.default_root_dir}"
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            where = "fast_dev_run: nothing is written"
+        self._say(trainer, f"{type(pl_module).__name__}, {parameters:,} parameters; {where}")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say if batches are left out of `validate`."""
+        if trainer.state.fn == "validate":
+            self._say_what_is_left_out(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say if batches are left out."""
+        self._say_what_is_left_out(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say if batches are left out."""
+        self._say_what_is_left_out(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The errors of this validation, and the training loss of the last batch."""
@@ -25,6 +41,17 @@ class Progress(Callback):
         known = trainer.callback_metrics
         values = "  ".join(f"{name} {float(known[name]):.3e}" for name in SHOWN if name in known)
         self._say(trainer, f"epoch {trainer.current_epoch:>3}  step {trainer.global_step:>6}  {values}")
+
+    def _say_what_is_left_out(self, trainer: Trainer) -> None:
+        assert trainer.state.fn is not None
+        taken, there = batches_taken(trainer)
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._say(trainer, f"fast_dev_run: {taken} of {there} batches, nothing is written")
+        elif taken < there:
+            self._say(
+                trainer,
+                f"{trainer.state.fn.value} takes {taken} of {there} batches, as --trainer limits it: its results are partial",
+            )
 
     def _say(self, trainer: Trainer, line: str) -> None:
         if trainer.is_global_zero:

@@ -6,6 +6,8 @@ import copy
 import inspect
 import os
 import pydoc
+import shlex
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,15 +15,16 @@ from typing import Any, ClassVar
 import torch
 from jsonargparse import Namespace
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateFinder, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
 from microevo.callbacks import ForecastWriter, LeadTable, SaveLast, SaveRun, SeedSteps
-from microevo.callbacks.checkpoints import best_saver, find_checkpoint, has_checkpoints, is_own
+from microevo.callbacks.checkpoints import best_saver, find_checkpoint, has_checkpoints, is_own, recorded_best
 from microevo.cli.errors import UsageError
 from microevo.cli.loggers import settle_loggers
 from microevo.cli.main import COMMANDS
-from microevo.cli.parser import ConfigFile, Parser
+from microevo.cli.parser import ConfigFile, Parser, expand
 from microevo.cli.progress import Progress
 from microevo.cli.run_folder import claim, locked, remove_if_empty, requeued_run, wandb_id
 from microevo.data import TrajectoryDataModule
@@ -153,9 +156,17 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.weights_only is False:
             raise ValueError("--weights_only false would let a checkpoint run code; leave it out")
+        if config.trainer.default_root_dir is not None:
+            raise UsageError(
+                f"--trainer.default_root_dir is {config.trainer.default_root_dir}, but --run_dir names the folder that a run "
+                "writes into; give that instead"
+            )
         import_metrics(config.metrics)
         self.run_dir = self._find_run_dir(config)
         self.checkpoint = self._find_checkpoint()
+        if config.trainer.fast_dev_run:  # whatever a callback writes is removed
+            self.run_dir = Path(self.locks.enter_context(tempfile.TemporaryDirectory(prefix="microevo-")))
+            config.trainer.logger = False
         init_from = config.model.init_args.get("init_from")
         if init_from and self.subcommand == "fit" and self.checkpoint is None:
             read_checkpoint(init_from)
@@ -178,12 +189,16 @@ class TrainingCLI(LightningCLI):
         self.config = asked
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """As Lightning does, except that a learning-rate monitor is left out where nothing is logged."""
+        """As Lightning does, without a monitor of the learning rate where nothing is logged, or a search for it on resuming."""
         config = self.config_init[self.subcommand].trainer
+        callbacks = config.callbacks or []
         if config.logger is False or config.fast_dev_run:
-            config.callbacks = [
-                callback for callback in config.callbacks or [] if type(callback).__name__ != "LearningRateMonitor"
-            ]
+            callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+        if self.checkpoint is not None and any(isinstance(callback, LearningRateFinder) for callback in callbacks):
+            callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateFinder)]
+            if self.command == "fit":
+                print("LearningRateFinder is left out: a resumed training keeps its learning rate")
+        config.callbacks = callbacks
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
@@ -228,9 +243,12 @@ class TrainingCLI(LightningCLI):
         if not self.trainer.is_global_zero or self.config[self.subcommand].trainer.fast_dev_run:
             return
         saver = best_saver(self.trainer)
-        if saver is not None and saver.best_model_path and saver.best_model_score is not None:
-            path = os.path.relpath(saver.best_model_path)
-            print(f"best checkpoint ({saver.monitor} {float(saver.best_model_score):.3e}): {path}")
+        if best := recorded_best(self.run_dir):
+            path = os.path.relpath(best)
+            # Of processes that were spawned, the score does not come back.
+            score = saver.best_model_score if saver is not None else None
+            told = f" ({saver.monitor} {float(score):.3e})" if saver is not None and score is not None else ""
+            print(f"best checkpoint{told}: {path}")
         elif last := find_checkpoint(self.run_dir, "last"):
             path = os.path.relpath(last)
             why = "the run ended before a validation could tell the best"
@@ -240,13 +258,15 @@ class TrainingCLI(LightningCLI):
         else:
             return
         config = os.path.relpath(self.run_dir / "config-fit.yaml")
-        print(f"next: python -m microevo test --config {config} --ckpt_path {path}")
+        print(f"next: {shlex.join(['python', '-m', 'microevo', 'test', '--config', config, '--ckpt_path', path])}")
 
     def _find_run_dir(self, config: Namespace) -> Path:
         if os.environ.get(RUN_DIR):
             return Path(os.environ[RUN_DIR])
         asked = self.ckpt_path
         home = self._home() if config.run_dir is None else Path(config.run_dir)
+        if config.trainer.fast_dev_run:  # which only looks for the checkpoints that are there
+            return home
         requeued = requeued_run(home) if self.command == "fit" and asked is None else None
         if requeued is not None:
             print(f"SLURM requeued this job: the training in {requeued} is resumed")
@@ -314,7 +334,7 @@ def default_settings(args: Sequence[str]) -> str:
     finder.add_argument("-c", "--config", action="append", default=[])
     with contextlib.suppress(argparse.ArgumentError):  # which the parser will complain of
         for config in finder.parse_known_args(args)[0].config[:1]:
-            folder = Path(config).parent
+            folder = Path(expand(config)).parent
             for candidate in (folder / "defaults.yaml", folder.parent / "defaults.yaml"):
                 if candidate.is_file():
                     return str(candidate)

@@ -89,6 +89,7 @@ class Forecaster(LightningModule, ABC):
         self.n_past, self.channels, self.horizon = n_past, channels, horizon
         # A NumPy number here would end up in the optimiser's state, and the checkpoint could not be loaded safely.
         self.lr, self.weight_decay, self.schedule = float(lr), float(weight_decay), schedule
+        self._given_lr = self._scheduled_lr = self.lr  # of which `LearningRateFinder` changes `lr` alone
         self.ssim_weight, self.data_range, self.init_from = ssim_weight, data_range, init_from
         self.spans: dict[str, Span] = {}  # of the fields of the data that are scored
         self.trained_spans: dict[str, Span] = {}  # of those that the weights were trained on
@@ -196,7 +197,13 @@ class Forecaster(LightningModule, ABC):
         return [FiniteGuard()]
 
     def on_fit_start(self) -> None:
-        """Load the weights of `init_from`, unless a run is resumed, which has weights of its own."""
+        """Load the weights of `init_from`, unless a run is resumed, which has weights of its own.
+
+        If `LearningRateFinder` has found another learning rate, it becomes the maximum of the one-cycle schedule.
+        """
+        if self.lr != self._scheduled_lr and self.schedule == "onecycle":
+            for config in self.trainer.lr_scheduler_configs:
+                config.scheduler = self._one_cycle(config.scheduler.optimizer)
         if self.init_from is None or self.trainer.ckpt_path is not None:
             return
         checkpoint = read_checkpoint(self.init_from)
@@ -212,12 +219,16 @@ class Forecaster(LightningModule, ABC):
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if self.schedule == "constant":
             return optimizer
-        cycle: torch.optim.lr_scheduler.OneCycleLR
-        if not self.timed and self.pace is None:
-            cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
-        else:
-            cycle = TimedOneCycle(optimizer, self.lr, self.progress)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self._one_cycle(optimizer), "interval": "step"},
+        }
+
+    def _one_cycle(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
+        self._scheduled_lr = self.lr
+        if self.timed or self.pace is not None:
+            return TimedOneCycle(optimizer, self.lr, self.progress)
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
 
     def progress(self) -> float:
         """Share of the planned run that has passed, 0 to 1: of `trainer.max_time` if that alone limits it, else of its steps."""
@@ -349,6 +360,7 @@ class Forecaster(LightningModule, ABC):
         # Lightning's CLI stores these two, from which `LightningModule.load_from_checkpoint` rebuilds the model;
         # here they are added for a model that was made in another way.
         settings = {name: plain(value) for name, value in checkpoint["hyper_parameters"].items()}
+        checkpoint["microevo_given_lr"] = self._given_lr
         settings.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
         settings.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
         checkpoint["hyper_parameters"] = settings
@@ -363,10 +375,16 @@ class Forecaster(LightningModule, ABC):
         elif self.trained_spans and self.data_range is None:
             self._scale(self.trained_spans)
         if self.attached and self.trainer.training:
+            self._resume_found_lr(checkpoint)
             self._check_optimiser(checkpoint["hyper_parameters"])
         for state in checkpoint.get("lr_schedulers", []):
             state.pop("total_steps", None)
             state.pop("_schedule_phases", None)
+
+    def _resume_found_lr(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take the learning rate that was found in place of the given one, if the same one is given again."""
+        if checkpoint.get("microevo_given_lr") == self.lr:
+            self.lr = self.hparams["lr"] = checkpoint["hyper_parameters"]["lr"]
 
     def _check_optimiser(self, stored: Mapping[str, Any]) -> None:
         for name in ("lr", "weight_decay", "schedule"):

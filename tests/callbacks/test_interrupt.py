@@ -1,15 +1,23 @@
 """Trainings that are stopped from outside, and resumed."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
+from lightning import Callback
+
+from microevo.data import TrajectoryStore
+from microevo.metrics import squared_error
+from microevo.models import load_model
 
 
 def config(folder: Path, store: Path, model: str = "FCN", **settings: object) -> Path:
@@ -48,12 +56,8 @@ def steps(run: Path) -> int:
 
 @pytest.mark.parametrize(
     ("stop", "code"),
-    [
-        (signal.SIGINT, 130),
-        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
-    ],
-    ids=["ctrl-c", "term", "kill"],
+    [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+    ids=["term", "kill"],
 )
 def test_a_stopped_training_resumes(tmp_path, small_store, in_process, capsys, stop, code):
     command = ["fit", "--config", config(tmp_path, small_store), "--run_dir", "run", "--ckpt_path", "last"]
@@ -85,6 +89,71 @@ def test_a_stopped_training_resumes(tmp_path, small_store, in_process, capsys, s
     assert "schedule" in capsys.readouterr().err
     in_process(*longer)
     assert steps(tmp_path / "run") == done + 12
+
+
+SEEN: list[int] = []  # optimiser steps before each batch of a training
+
+
+class CtrlC(Callback):
+    """Interrupts this process once, after some steps or in the validation that follows them."""
+
+    def __init__(self, after: int, in_validation: bool = False) -> None:
+        self.after, self.in_validation = after, in_validation
+
+    def on_train_batch_start(self, trainer, *_):
+        SEEN.append(trainer.global_step)
+
+    def on_train_batch_end(self, trainer, *_):
+        self.interrupt(trainer, in_validation=False)
+
+    def on_validation_batch_start(self, trainer, *_):
+        self.interrupt(trainer, in_validation=True)
+
+    def interrupt(self, trainer, in_validation):
+        if (trainer.global_step, in_validation) == (self.after, self.in_validation):
+            self.after = -1
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("after", "in_validation"),
+    [(2, False), (6, False), (8, True)],
+    ids=["before a validation", "after a validation", "in a validation"],
+)
+def test_ctrl_c_saves_the_step_that_it_announces(cli, after, in_validation):
+    fit = ["fit", "--config=tiny.yaml", "--run_dir=my run", "--trainer.limit_train_batches=4"]
+    interrupt = f"{{class_path: {__name__}.CtrlC, init_args: {{after: {after}, in_validation: {in_validation}}}}}"
+    stopped = cli(*fit, "--trainer.max_epochs=5", f"--trainer.callbacks+={interrupt}")
+    assert stopped.code == 130
+    announced = re.search(r"the same command with (--ckpt_path .*) resumes from step (\d+)", stopped.err)
+    assert int(announced[2]) == steps(Path("my run")) == after
+    SEEN.clear()
+    note = f"--trainer.callbacks+={{class_path: {__name__}.CtrlC, init_args: {{after: -1}}}}"
+    resumed = cli(*fit, *shlex.split(announced[1]), note, "--trainer.max_epochs=5")
+    assert resumed.code == 0, resumed.err
+    assert list(range(after, 20)) == SEEN
+
+
+def test_best_and_last_are_the_weights_of_their_steps(cli, small_store):
+    # Of an error that falls, so that the best checkpoint stays the earliest one.
+    fast = ["--model.init_args.lr=0.01", "--model.init_args.schedule=constant"]
+    fitted = cli("fit", "--config=tiny.yaml", "--run_dir=run", "--trainer.callbacks.init_args.mode=max", *fast)
+    errors = [(float(error), int(step)) for step, error in re.findall(r"step +(\d+) .*val/mse (\S+)", fitted.out)]
+    assert errors == sorted(errors, reverse=True)
+    scores = {}
+    for which, step in {"best": errors[0][1], "last": errors[-1][1]}.items():
+        checkpoint = Path("run/checkpoints") / f"{which}.ckpt"
+        assert torch.load(checkpoint, weights_only=True)["global_step"] == step
+        assert cli("test", "--config=tiny.yaml", "--run_dir=run", f"--ckpt_path={which}").code == 0
+        table = pd.read_csv(Path("run/test.csv").rename(f"run/{which}.csv"))
+        model, store = load_model(checkpoint), TrajectoryStore.open(small_store)
+        past, future = (torch.tensor(store.read(6, *frames))[None] for frames in ((0, 4), (4, 9)))
+        with torch.no_grad():
+            error = float(squared_error(model(past, 5), future)[0, 0])
+        table = table.set_index(["model", "metric", "trajectory", "lead"]).value
+        assert table["FCN", "mse", 6, 1] == pytest.approx(error, rel=1e-5)
+        scores[which] = error
+    assert scores["best"] != pytest.approx(scores["last"], rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ CLASSES = (
         (["--model.init_args.schedule=cosine"], ['"schedule": Expected one of', "onecycle", "constant", "cosine"]),
         (["--data.init_args.symmetries=[turn]"], ['"symmetries": Expected one of', "shift", "flip", "rotate", "turn"]),
         (["--trainer.max_steps=abc"], ['"trainer.max_steps": Expected a whole number', "abc"]),
+        (["--trainer.default_root_dir=x"], ["--trainer.default_root_dir is x", "--run_dir names the folder"]),
         (["--trainer.precision=12"], ['"trainer.precision": Expected one of', "bf16-mixed", "12"]),
         (["--seed_everything=a"], ['"seed_everything": Expected true or false', "a whole number", "Given value: a"]),
         (["--config"], ["--config", "expected one argument"]),

@@ -13,6 +13,7 @@ from command_line import contents
 
 from microevo.cli import commands, main
 from microevo.data import TrajectoryStore
+from microevo.models import FCN
 
 # Stores and settings that do not fit
 
@@ -128,6 +129,47 @@ def test_untrained_weights_are_not_evaluated(cli):
     for command in ("validate", "test", "predict"):
         cli(command, "--config", "tiny.yaml").refusal("needs the weights of a trained FCN", "--ckpt_path")
     cli("test", "--config", "tiny.yaml", "--ckpt_path=best").refusal("no checkpoint at runs/tiny/checkpoints/best.ckpt")
+
+
+# Memory
+
+
+def cuda_is_out_of_memory():
+    page = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which ... "
+    return torch.OutOfMemoryError(10 * page)
+
+
+@pytest.mark.parametrize(
+    ("error", "whose"),
+    [
+        (cuda_is_out_of_memory(), "the GPU has"),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), "the GPU has"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+            "the computer has",
+        ),
+        (MemoryError(), "the computer has"),
+    ],
+)
+def test_too_little_memory_is_one_sentence(cli, monkeypatch, error, whose):
+    def step(*_):
+        raise error
+
+    monkeypatch.setattr(FCN, "training_step", step)
+    refused = cli("fit", "--config", "tiny.yaml")
+    refused.refusal(
+        whose, "too little memory", "data.init_args.batch_size", "--trainer.precision", "checkpointing", code=1
+    )
+
+
+def test_too_little_memory_of_other_commands_names_their_options(cli, monkeypatch, trained):
+    def forecast(*_, **__):
+        raise cuda_is_out_of_memory()
+
+    monkeypatch.setattr(FCN, "forward", forecast)
+    checkpoint = ["--ckpt_path", trained / "checkpoints" / "best.ckpt", "--run_dir=out"]
+    tested = cli("test", "--config", "tiny.yaml", *checkpoint)
+    tested.refusal("too little memory", "lower data.init_args.eval_batch_size", code=1)
 
 
 # Numbers that are not finite

@@ -1,10 +1,12 @@
 import json
 import re
+import shlex
 from pathlib import Path
 
 import torch
 import yaml
 from command_line import contents
+from lightning import Callback
 
 from microevo.data import TrajectoryStore
 
@@ -71,6 +73,28 @@ def test_a_training_says_what_it_does_and_how_it_goes(cli):
     assert "best checkpoint (val/mse " in outcome.out
     assert "next: python -m microevo test --config runs/tiny/config-fit.yaml" in outcome.out
     assert not outcome.err
+
+
+def test_the_next_command_can_be_pasted(cli):
+    Path("my run.yaml").write_text(Path("tiny.yaml").read_text())
+    outcome = cli("fit", "--config", "my run.yaml", "--trainer.max_epochs=1")
+    command = re.search(r"^next: python -m microevo (.*)$", outcome.out, re.MULTILINE)
+    assert cli(*shlex.split(command[1])).code == 0
+    assert Path("runs/my run/test.csv").is_file()
+
+
+class Spawned(Callback):
+    """Leaves to the callbacks of this process what Lightning brings back from processes that it has spawned."""
+
+    def teardown(self, trainer, pl_module, stage):
+        trainer.checkpoint_callback.best_model_score = None
+
+
+def test_the_best_checkpoint_is_known_where_processes_were_spawned(cli):
+    spawned = f"--trainer.callbacks+={__name__}.Spawned"
+    outcome = cli("fit", "--config", "tiny.yaml", spawned)
+    assert "best checkpoint: runs/tiny/checkpoints/best.ckpt" in outcome.out
+    assert "--ckpt_path runs/tiny/checkpoints/best.ckpt" in outcome.out
 
 
 def test_every_command_of_a_training_writes_its_results(cli, trained):
