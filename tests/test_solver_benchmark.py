@@ -48,6 +48,7 @@ def test_solvers_are_compared(tmp_path: Path) -> None:
         assert peer in set(table["solver"]) or f"{peer}: not installed" in page
 
 
+@pytest.mark.slow
 def test_data_sets_are_timed(tmp_path: Path) -> None:
     done = run("--quick", "--only", "processes", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -61,6 +62,7 @@ def test_data_sets_are_timed(tmp_path: Path) -> None:
     assert table["target"].dropna().to_dict() == targets | {"Spinodal, regular solution, accurate": 7}
 
 
+@pytest.mark.slow
 def test_no_rounds_are_refused() -> None:
     done = run("--rounds", 0)
     assert done.returncode == 2

@@ -109,6 +109,7 @@ def test_no_number_depends_on_batches_processes_or_an_interruption(small_store, 
     assert not again.begin()
 
 
+@pytest.mark.slow
 def test_a_killed_benchmark_goes_on(small_store, tmp_path):
     command = (
         "from pathlib import Path; from test_evaluation import *; import torch\n"

@@ -56,9 +56,10 @@ def steps(run: Path) -> int:
 
 @pytest.mark.parametrize(
     ("stop", "code"),
-    [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+    [(signal.SIGTERM, 143), (signal.SIGKILL, -9)],
     ids=["term", "kill"],
 )
+@pytest.mark.slow
 def test_a_stopped_training_resumes(tmp_path, small_store, in_process, capsys, stop, code):
     command = ["fit", "--config", config(tmp_path, small_store), "--run_dir", "run", "--ckpt_path", "last"]
     process = subprocess.Popen(

@@ -82,6 +82,7 @@ def test_two_processes_score_as_one_does(tmp_path, uneven, in_process, microevo,
     assert set(tables[1].trajectory) == {7, 8, 9}
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_store_of_forecasts(tmp_path, uneven, in_process, microevo):
     tiny = config(tmp_path, uneven)
     in_process("fit", "--config", tiny, "--run_dir", "run")

@@ -118,7 +118,8 @@ def test_a_run_is_not_trained_into_another_one(cli, trained):
 # One run at a time
 
 
-def hold(run_dir: Path, pipe) -> None:
+def hold(run_dir: Path, pipe, other) -> None:
+    other.close()  # a forked process has both ends
     with locked(run_dir), contextlib.suppress(EOFError):
         pipe.send("locked")
         pipe.recv()
@@ -126,9 +127,9 @@ def hold(run_dir: Path, pipe) -> None:
 
 @pytest.fixture
 def holder(tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # nothing is imported anew
     ours, theirs = context.Pipe()
-    process = context.Process(target=hold, args=(tmp_path / "run", theirs))
+    process = context.Process(target=hold, args=(tmp_path / "run", theirs, ours))
     process.start()
     theirs.close()
     assert ours.recv() == "locked"

@@ -75,7 +75,7 @@ def test_counts_below_one_are_refused(name):
         module("x.zarr", **{name: 0})
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cache", ["yes", "no"])
 def test_workers_give_the_same_batches(small_store, cache, method):
     data = module(small_store, cache=cache, horizon=12)

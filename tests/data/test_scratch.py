@@ -22,7 +22,7 @@ import_frames(sys.argv[1], sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("name", ["set.zarr", "other.zarr"])
+@pytest.mark.parametrize("name", ["set.zarr", pytest.param("other.zarr", marks=pytest.mark.slow)])
 def test_the_next_import_removes_what_a_killed_one_left(tmp_path, name):
     np.save(tmp_path / "set.npy", np.random.default_rng(0).random((4, 3, 8, 8), dtype=np.float32))
     place = tmp_path / "place"
