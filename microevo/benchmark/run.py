@@ -144,10 +144,14 @@ def run(
 def _timed(evaluation: Evaluation, name: str) -> dict[str, Competitor]:
     """One competitor of each name that can be timed on a protocol, whatever its seed."""
     protocol, windows = evaluation.protocols[name], evaluation.windows(name)
+    sizes = windows.store.image_shape
     return {
         one.name: one
         for one in reversed(evaluation.competitors)
-        if isinstance(one, Model | ReferenceSolver) and one.supports(name, protocol, windows)
+        if isinstance(one, Model | ReferenceSolver)
+        and one.supports(name, protocol, windows)
+        # Of a network whose frames are continued to another size, the time would be that of the other size.
+        and not (isinstance(one, Model) and any(size % one.forecaster.unit for size in sizes))
     }
 
 

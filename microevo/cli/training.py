@@ -206,11 +206,13 @@ class TrainingCLI(LightningCLI):
         data = copy.copy(self.datamodule)
         data.cache, data.datasets = "no", {}
         data.setup(self.subcommand)
-        past = next(iter(data.datasets.values()))[0].past
+        *frames, height, width = next(iter(data.datasets.values()))[0].past.shape
+        if self.command != "fit":  # frames of any size are continued to one that fits
+            height, width = (size + -size % self.model.unit for size in (height, width))
         # On this device shapes are checked and nothing is computed.
         model = copy.deepcopy(self.model).to("meta")
         with contextlib.suppress(NotImplementedError), torch.no_grad():
-            model(torch.empty(1, *past.shape, device="meta"), 1)
+            model(torch.empty(1, *frames, height, width, device="meta"), 1)
 
     def before_test(self) -> None:
         """Refuse to evaluate weights that nobody trained."""

@@ -69,6 +69,11 @@ class BlockwiseForecaster(Forecaster):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
 
+    @property
+    def unit(self) -> int:
+        """Number of pixels that must divide height and width of the frames."""
+        return self.net.factor
+
     def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
         """Forecast the `horizon` frames that follow `past`, which holds `n_past` frames."""
         return rollout(self.net, past, horizon)

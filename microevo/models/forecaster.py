@@ -17,6 +17,7 @@ from torch import Tensor
 from microevo.metrics import squared_error
 from microevo.metrics.span import Span, described
 from microevo.models.checkpoint import check_same_model, plain, read_checkpoint
+from microevo.models.continuation import continued, cropped, halves
 from microevo.models.finite import FiniteGuard
 from microevo.models.schedule import TimedOneCycle
 from microevo.models.scores import ForecastMetrics
@@ -99,6 +100,7 @@ class Forecaster(LightningModule, ABC):
         self.trained_seed: int | None = None  # seed of the run in which the weights were trained
         self.trained_frames: int | None = None  # of the future of a training window, all by default; see `Unrolling`
         self.pace: Callable[[float], float] | None = None  # share of the steps -> share of the computing time
+        self._continued: set[tuple[torch.Size, torch.Size]] = set()  # sizes of frames of which it was said
         self._squared_error: Tensor | None = None  # left by `objective` for `training_step` to log
 
     @abstractmethod
@@ -130,6 +132,35 @@ class Forecaster(LightningModule, ABC):
     def error_scale(self) -> Float[Tensor, "C 1 1"] | None:
         """What a training measures the error of each field in; none for the unit of the field."""
         return None
+
+    @property
+    def unit(self) -> int:
+        """Number of pixels that must divide height and width of the frames."""
+        return 1
+
+    def forecast(
+        self, past: Float[Tensor, "B n_past C H W"], horizon: int, boundary: str
+    ) -> Float[Tensor, "B {horizon} C H W"]:
+        """`forward` for frames of any size: those that `unit` does not divide are continued, and the forecast is cropped.
+
+        Args:
+            past: Input frames.
+            horizon: Number of frames to forecast.
+            boundary: Boundary condition of the data; `periodic` frames are wrapped around, others mirrored.
+        """
+        rows, columns = (halves(size, self.unit) for size in past.shape[-2:])
+        if not any(rows + columns):
+            return self(past, horizon)
+        larger = continued(past, rows, columns, boundary == "periodic")
+        if (sizes := (past.shape[-2:], larger.shape[-2:])) not in self._continued:
+            self._continued.add(sizes)
+            (height, width), (to_height, to_width) = sizes
+            how = "wrapped around" if boundary == "periodic" else "mirrored"
+            rank_zero_info(
+                f"{type(self).__name__} takes heights and widths divisible by {self.unit}: frames of {height} x {width} pixels "
+                f"are {how} to {to_height} x {to_width}, and forecasts cropped"
+            )
+        return cropped(self(larger, horizon), rows, columns)
 
     @property
     def attached(self) -> bool:
@@ -329,7 +360,7 @@ class Forecaster(LightningModule, ABC):
     def predict_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, "B {self.horizon} C H W"]:
         """The forecast of one batch."""
         self._check_windows(batch)
-        return self(batch.past, self.horizon)
+        return self.forecast(batch.past, self.horizon, self._boundary)
 
     def _forecast(self, batch: WindowBatch) -> Float[Tensor, "B {self.horizon} C H W"]:
         self._check_windows(batch)
@@ -338,7 +369,12 @@ class Forecaster(LightningModule, ABC):
                 f"{type(self).__name__} is scored over horizon = {self.horizon} frames, but the batch "
                 f"holds {batch.future.shape[1]} future frames; give data and model the same horizon."
             )
-        return self(batch.past, self.horizon)
+        return self.forecast(batch.past, self.horizon, self._boundary)
+
+    @property
+    def _boundary(self) -> str:
+        """Boundary condition of the data that the trainer has."""
+        return getattr(getattr(self.trainer, "datamodule", None), "boundary", "unknown")
 
     def _check_windows(self, batch: WindowBatch) -> None:
         n_past, channels = batch.past.shape[1:3]

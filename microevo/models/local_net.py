@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
+from microevo.models.continuation import continued, cropped
 from microevo.models.forecaster import Forecaster
 
 Boundary = Literal["periodic", "no-flux", "unknown"]
+WALL = 8  # pixels of the mirror image beyond a wall that the network sees
 Head = Literal["free", "mean-free", "conserving", "bounded"]
 
 
@@ -265,17 +267,7 @@ class LocalNet(Forecaster):
         super().on_save_checkpoint(checkpoint)
 
     def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
-        """Forecast the `horizon` frames that follow `past`, step by step.
-
-        Raises:
-            ValueError: Height or width is not divisible by the network's unit.
-        """
-        height, width = past.shape[-2:]
-        if height % self.net.unit or width % self.net.unit:
-            raise ValueError(
-                f"LocalNet with patch {self.net.patch} and {self.net.scales} scales needs a height and width divisible by "
-                f"{self.net.unit}, got {height} x {width}; lower patch, give fewer widths or crop the frames"
-            )
+        """Forecast the `horizon` frames that follow `past`, step by step."""
         context = self.encoder(past, self.change_rms) if self.encoder is not None else None
         recent, frames = past[:, -self.frames_in :], []
         for _ in range(math.ceil(horizon / self.frames_per_call)):
@@ -291,11 +283,10 @@ class LocalNet(Forecaster):
         self, recent: Float[Tensor, "B n C H W"], context: Float[Tensor, "B k"] | None = None
     ) -> Float[Tensor, "B m C H W"]:
         """The `frames_per_call` frames that follow `recent`."""
-        shown = recent if self.net.periodic else _mirrored(recent, self.margin)
+        rows, columns = (self._margins(size) for size in recent.shape[-2:])
+        shown = continued(recent, rows, columns, self.net.periodic)
         outputs = self.net((shown - self.center[:, None, None]) / self.spread[:, None, None], context)
-        if not self.net.periodic:
-            outputs = outputs[..., self.margin : -self.margin, self.margin : -self.margin]
-        outputs = outputs.unflatten(1, (self.frames_per_call, -1, self.channels))
+        outputs = cropped(outputs, rows, columns).unflatten(1, (self.frames_per_call, -1, self.channels))
         changes = self._divergence(outputs) if self.head == "conserving" else outputs[:, :, 0]
         if self.head == "mean-free":
             changes = changes - changes.mean(dim=(-2, -1), keepdim=True)
@@ -305,10 +296,17 @@ class LocalNet(Forecaster):
             following = following.clamp(self.lowest[:, None, None], self.highest[:, None, None])
         return following
 
-    @property
-    def margin(self) -> int:
-        """Width of the mirrored border that is added to frames between walls [px]: a whole number of units."""
-        return self.net.unit * max(1, math.ceil(8 / self.net.unit))
+    def _margins(self, size: int) -> tuple[int, int]:
+        """Pixels that frames are continued by on both sides of an axis, so that the network's unit divides their number.
+
+        At walls there are always some, whose mirror images the network sees. Periodic frames that fit wrap around within
+        the network; others are continued as far as it sees.
+        """
+        unit = self.net.unit
+        if self.net.periodic and size % unit == 0:
+            return 0, 0
+        margin = unit * math.ceil((self.net.receptive_field if self.net.periodic else WALL) / unit)
+        return margin, margin + -size % unit
 
     def _divergence(self, fluxes: Float[Tensor, "B m 2 C H W"]) -> Float[Tensor, "B m C H W"]:
         """What flows into each pixel through its four sides; nothing passes a wall."""
@@ -322,12 +320,3 @@ class LocalNet(Forecaster):
         for module in self.net.modules():
             if isinstance(module, LocalConv):
                 module.mode = "circular" if self.net.periodic else "replicate"
-
-
-def _mirrored(frames: Float[Tensor, "B n C H W"], width: int) -> Float[Tensor, "B n C Hp Wp"]:
-    """Frames continued beyond walls by their mirror images."""
-    for axis in (-2, -1):
-        size = frames.shape[axis]
-        place = torch.arange(-width, size + width, device=frames.device) % (2 * size)
-        frames = frames.index_select(axis, torch.minimum(place, 2 * size - 1 - place))
-    return frames

@@ -107,6 +107,11 @@ class RecurrentForecaster(Forecaster):
         """Forecast the `horizon` frames that follow `past`, which holds any number of frames."""
         return self.unroll(past, horizon)[:, -horizon:]
 
+    @property
+    def unit(self) -> int:
+        """Number of pixels that must divide height and width of the frames."""
+        return self.patch_size
+
     def loss(
         self, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B n_future C H W"]
     ) -> Float[Tensor, ""]:

@@ -164,11 +164,6 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
         tiny(**settings)
 
 
-def test_a_size_that_the_patches_do_not_divide_is_refused():
-    with pytest.raises(ValueError, match="divisible by 4, got 18 x 16; lower patch, give fewer widths"):
-        tiny(widths=[4, 4])(torch.rand(1, 4, 1, 18, 16), 1)
-
-
 def test_neither_forecast_nor_loss_depends_on_the_unit_of_a_field():
     frames, unit = waves(frames=8), 255.0
     of_unit = []

@@ -51,7 +51,8 @@ class Model(Competitor):
             )
 
         def forecast(window: Window) -> Tensor:
-            return forecaster(self.input_frames(window.past.to(device), protocol), protocol.horizon)
+            past = self.input_frames(window.past.to(device), protocol)
+            return forecaster.forecast(past, protocol.horizon, windows.store.attributes["boundary"])
 
         return forecast
 
