@@ -54,6 +54,7 @@ class Forecaster(LightningModule, ABC):
         weight_decay: Weight decay of AdamW.
         schedule: With `onecycle` the learning rate rises and falls once over the whole run, whose length is given by
             `trainer.max_epochs` or `trainer.max_steps`, or by `trainer.max_time` alone. With `constant` it stays at `lr`.
+        warmup: Share of the run in which the learning rate rises, with `onecycle`.
         ssim_weight: Weight of `1 - SSIM` in the loss, beside the mean squared error.
         data_range: Largest value of every field, if the smallest is 0, for SSIM and PSNR [field units]. With null the values
             between which each field lies are taken from the data: what the process declares, else the range of the training
@@ -74,6 +75,7 @@ class Forecaster(LightningModule, ABC):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         schedule: Literal["onecycle", "constant"] = "onecycle",
+        warmup: float = 0.3,
         ssim_weight: float = 0.0,
         data_range: float | None = None,
         init_from: str | None = None,
@@ -86,10 +88,13 @@ class Forecaster(LightningModule, ABC):
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         if schedule not in ("onecycle", "constant"):
             raise ValueError(f"schedule must be 'onecycle' or 'constant', got {schedule!r}.")
+        if not 0 < warmup < 1:
+            raise ValueError(f"warmup must be between 0 and 1, got {warmup}.")
         self.save_hyperparameters(logger=False)
         self.n_past, self.channels, self.horizon = n_past, channels, horizon
         # A NumPy number here would end up in the optimiser's state, and the checkpoint could not be loaded safely.
         self.lr, self.weight_decay, self.schedule = float(lr), float(weight_decay), schedule
+        self.warmup = float(warmup)
         self._given_lr = self._scheduled_lr = self.lr  # of which `LearningRateFinder` changes `lr` alone
         self.ssim_weight, self.data_range, self.init_from = ssim_weight, data_range, init_from
         self.spans: dict[str, Span] = {}  # of the fields of the data that are scored
@@ -258,8 +263,9 @@ class Forecaster(LightningModule, ABC):
     def _one_cycle(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
         self._scheduled_lr = self.lr
         if self.timed or self.pace is not None:
-            return TimedOneCycle(optimizer, self.lr, self.progress)
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.planned_steps())
+            return TimedOneCycle(optimizer, self.lr, self.warmup, self.progress)
+        steps = self.planned_steps()
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=steps, pct_start=self.warmup)
 
     def progress(self) -> float:
         """Share of the planned run that has passed, 0 to 1: of `trainer.max_time` if that alone limits it, else of its steps."""

@@ -17,12 +17,13 @@ class TimedOneCycle(OneCycleLR):
     Args:
         optimizer: Optimiser whose learning rate is set.
         max_lr: Largest learning rate.
+        warmup: Share of the time in which it rises.
         elapsed: Returns the share of the time that has passed, from 0 to 1.
     """
 
-    def __init__(self, optimizer: Optimizer, max_lr: float, elapsed: Callable[[], float]) -> None:
+    def __init__(self, optimizer: Optimizer, max_lr: float, warmup: float, elapsed: Callable[[], float]) -> None:
         self._elapsed = elapsed
-        super().__init__(optimizer, max_lr, total_steps=POSITIONS)
+        super().__init__(optimizer, max_lr, total_steps=POSITIONS, pct_start=warmup)
 
     def step(self, epoch: int | None = None) -> None:
         """Move on to the present time, never back."""

@@ -1,5 +1,6 @@
 """Training on longer and longer forecasts."""
 
+import math
 from typing import Any
 
 import pytest
@@ -23,9 +24,9 @@ class Noting(LocalNet):
         return super().loss(past, future)
 
 
-def model() -> Noting:
+def model(**settings: Any) -> Noting:
     torch.manual_seed(0)
-    return Noting(widths=[4], blocks=1, n_past=4, horizon=4)
+    return Noting(widths=[4], blocks=1, n_past=4, horizon=4, **settings)
 
 
 def test_stages_share_the_computing_time():
@@ -37,18 +38,20 @@ def test_stages_share_the_computing_time():
     assert noting.lengths == [1] * 8 + [4] * 4
 
 
-def test_the_learning_rate_follows_the_computing_time():
-    noting, rates = model(), []
+@pytest.mark.parametrize(("warmup", "peak"), [(0.3, 48), (0.1, 16)])
+def test_the_learning_rate_follows_the_computing_time(warmup: float, peak: int):
+    noting, rates = model(warmup=warmup), []
 
     class Rates(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     trainer(max_steps=100, callbacks=[Unrolling([1, 4]), Rates()]).fit(noting, loader(windows(), batch_size=1))
-    # Four fifths of the steps are made in half of the time; the peak comes after three tenths of it.
+    # Four fifths of the steps are made in half of the time.
     assert noting.lengths == [1] * 80 + [4] * 20
-    assert rates.index(max(rates)) == pytest.approx(48, abs=1)
-    assert rates[80] == pytest.approx(0.811 * max(rates), rel=0.02)  # (1 + cos(2 pi / 7)) / 2
+    assert rates.index(max(rates)) == pytest.approx(peak, abs=1)
+    falling = (0.5 - warmup) / (1 - warmup)
+    assert rates[80] == pytest.approx((1 + math.cos(math.pi * falling)) / 2 * max(rates), rel=0.02)
     assert rates[-1] < 0.03 * max(rates)
 
 
