@@ -19,7 +19,7 @@ def open_store(path: str | os.PathLike) -> TrajectoryStore:
     """Open a trajectory store for reading.
 
     Args:
-        path: Folder that `simulate` or `python -m microevo import` wrote.
+        path: Folder that `simulate` or `python -m microevo import` wrote, a zip file of it, or a URL that fsspec reads.
 
     Raises:
         FileNotFoundError: There is nothing at `path`.

@@ -38,8 +38,8 @@ def spread_leads(horizon: int, most: int = 7) -> list[int]:
     return sorted({1, *range(step, horizon + 1, step), horizon})
 
 
-def filmstrip(truth: Frames, forecast: Frames, leads: Sequence[int], title: str = "") -> Figure:
-    """Draw truth, forecast and their difference at some lead times.
+def filmstrip(truth: Frames | None, forecast: Frames, leads: Sequence[int], title: str = "") -> Figure:
+    """Draw truth, forecast and their difference at some lead times, or the forecast alone where the truth is not known.
 
     The colours span the range of the truth. A forecast outside this range is shown in the last colour, and the
     colour bar then ends in an arrow.
@@ -53,10 +53,12 @@ def filmstrip(truth: Frames, forecast: Frames, leads: Sequence[int], title: str 
     Raises:
         ValueError: A lead time is beyond the last frame.
     """
-    outside = [lead for lead in leads if not 1 <= lead <= len(truth)]
+    outside = [lead for lead in leads if not 1 <= lead <= len(forecast)]
     if outside or not len(leads):
-        raise ValueError(f"leads must lie between 1 and the {len(truth)} frames given, got {list(leads)}.")
+        raise ValueError(f"leads must lie between 1 and the {len(forecast)} frames given, got {list(leads)}.")
     shown = np.asarray(leads) - 1
+    if truth is None:
+        return _forecast_alone(forecast[shown], leads, title)
     truth, forecast = truth[shown], forecast[shown]
     error = forecast - truth
     low, high, most = _ranges(truth, error)
@@ -72,6 +74,17 @@ def filmstrip(truth: Frames, forecast: Frames, leads: Sequence[int], title: str 
         axes[row, 0].set_ylabel(name, fontsize=9, color=INK)
     _colour_bar(figure, above, axes[:2], _extend(forecast, low, high))
     _colour_bar(figure, below, axes[2:], _extend(error, -most, most))
+    return figure
+
+
+def _forecast_alone(forecast: Frames, leads: Sequence[int], title: str) -> Figure:
+    low, high, _ = _ranges(forecast, np.zeros(1))
+    figure, axes = _grid(1, len(leads), forecast.shape[1:], title, _cell(len(leads)))
+    for column, lead in enumerate(leads):
+        axes[0, column].set_title(f"lead {lead}", fontsize=9, color=INK, pad=4)
+        image = _image(axes[0, column], forecast[column], FIELD_COLOURS, low, high)
+    axes[0, 0].set_ylabel("forecast", fontsize=9, color=INK)
+    _colour_bar(figure, image, axes)
     return figure
 
 
@@ -152,8 +165,8 @@ def frame_axes(axes: Axes, x: str, y: str) -> None:
     axes.spines[["left", "bottom"]].set(color=FAINT, linewidth=0.7)
 
 
-def animation(truth: Frames, forecast: Frames, path: str | Path, frames_per_second: float = 12.0) -> Path:
-    """Write truth, forecast and error side by side as a GIF that repeats forever.
+def animation(truth: Frames | None, forecast: Frames, path: str | Path, frames_per_second: float = 12.0) -> Path:
+    """Write truth, forecast and error side by side as a GIF that repeats forever; without a truth the forecast alone.
 
     Args:
         truth: One field of one trajectory. Its first frame has the lead time 1.
@@ -162,24 +175,30 @@ def animation(truth: Frames, forecast: Frames, path: str | Path, frames_per_seco
         frames_per_second: Frame rate [1/s].
     """
     path = Path(path)
-    error = forecast - truth
-    low, high, most = _ranges(truth, error)
-    figure, axes = _grid(1, 3, truth.shape[1:], " ", cell=2.2, bars=False)
+    if truth is None:
+        low, high, _ = _ranges(forecast, np.zeros(1))
+        panels = [("forecast", forecast, FIELD_COLOURS, low, high)]
+    else:
+        error = forecast - truth
+        low, high, most = _ranges(truth, error)
+        panels = [
+            ("truth", truth, FIELD_COLOURS, low, high),
+            ("forecast", forecast, FIELD_COLOURS, low, high),
+            (f"error, to \u00b1{most:.2g}", error, ERROR_COLOURS, -most, most),
+        ]
+    figure, axes = _grid(1, len(panels), forecast.shape[1:], " ", cell=2.2, bars=False)
     figure.set_dpi(100)
     canvas = FigureCanvasAgg(figure)
-    images = [
-        _image(axes[0, 0], truth[0], FIELD_COLOURS, low, high),
-        _image(axes[0, 1], forecast[0], FIELD_COLOURS, low, high),
-        _image(axes[0, 2], error[0], ERROR_COLOURS, -most, most),
-    ]
-    for panel, name in zip(axes[0], ("truth", "forecast", f"error, to \u00b1{most:.2g}"), strict=True):
-        panel.set_title(name, fontsize=9, color=INK, pad=4)
+    images = []
+    for axis, (name, frames, colours, lowest, highest) in zip(axes[0], panels, strict=True):
+        axis.set_title(name, fontsize=9, color=INK, pad=4)
+        images.append((_image(axis, frames[0], colours, lowest, highest), frames))
     (counter,) = figure.texts
     pictures = []
-    for lead, stack in enumerate(zip(truth, forecast, error, strict=True), start=1):
-        for image, frame in zip(images, stack, strict=True):
-            image.set_data(frame)
-        counter.set_text(f"lead {lead} of {len(truth)}")
+    for lead in range(1, len(forecast) + 1):
+        for image, frames in images:
+            image.set_data(frames[lead - 1])
+        counter.set_text(f"lead {lead} of {len(forecast)}")
         canvas.draw()
         pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     with atomic(path) as temporary:

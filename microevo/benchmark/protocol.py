@@ -20,7 +20,7 @@ class Protocol:
     90 target frames, and nothing else.
 
     Args:
-        store: Trajectory store with the test trajectories.
+        store: Trajectory store with the test trajectories: a folder, a zip file or a URL.
         n_past: Number of input frames.
         horizon: Number of target frames.
         trajectories: How many trajectories of the split, from its first one on; null for all.

@@ -20,6 +20,7 @@ from microevo.benchmark.protocol import Protocol
 from microevo.benchmark.report import write_report
 from microevo.benchmark.results import Results
 from microevo.data import TrajectoryStore, Window
+from microevo.data.location import writable
 from microevo.metrics import applicable, import_metrics, registered
 from microevo.metrics.span import described
 from microevo.provenance import git_commit
@@ -87,7 +88,7 @@ def run(
         ValueError: A competitor cannot forecast a protocol.
     """
     import_metrics(metrics)
-    folder = Path(output)
+    folder = writable(output)
     leads = _check_leads(leads)
     _check_counts(batch_size=(batch_size, 1), repeats=(repeats, 0), warmup=(warmup, 0), processes=(processes, 1))
     if render_only:

@@ -15,7 +15,7 @@ from microevo import plot
 from microevo.callbacks.run import log_image, result_path
 from microevo.data import StoreSchema, TrajectoryStore
 from microevo.data.scratch import scratch_folder
-from microevo.processes import Field
+from microevo.forecast_store import draw_forecasts, forecast_schema
 
 
 class ForecastWriter(Callback):
@@ -84,7 +84,7 @@ class ForecastWriter(Callback):
         left_out = set(store.missing())
         there = [number for number in range(len(store)) if number not in left_out]
         if not there:
-            shutil.rmtree(store.path)
+            shutil.rmtree(store.folder)
             raise ValueError(
                 f"no forecast of {model} was written: all hold values that are not finite ({where}); train it longer, with a "
                 "lower lr, or choose an earlier checkpoint"
@@ -92,72 +92,43 @@ class ForecastWriter(Callback):
         if diverged:
             warnings.warn(
                 f"{len(diverged)} of {len(there) + len(diverged)} forecasts of {model} hold values that are not finite "
-                f"({where}); {store.path.name} holds the others",
+                f"({where}); {store.folder.name} holds the others",
                 stacklevel=2,
             )
-        windows = [self._windows[number] for number in there]
         if left_out:
-            _select(store, there, _schema(trainer, pl_module, windows))
+            _select(store, there, _schema(trainer, pl_module, [self._windows[number] for number in there]))
             store = TrajectoryStore.open(store.path)
         else:
             store.finish()
-        pictures = self._draw(store, windows, model)
+        pictures = draw_forecasts(store, model, self.pictures)
         log_image(trainer, "predict/filmstrip", pictures)
         print(f"wrote {store.path}, {', '.join(str(path) for path in pictures)} and the animations (.gif) beside them")
-
-    def _draw(self, store: TrajectoryStore, windows: Sequence[tuple[int, int]], model: str) -> list[Path]:
-        fields = len(store.fields) // 2
-        leads = plot.spread_leads(store.frames)
-        pictures = []
-        for number in range(min(self.pictures, len(store))):
-            frames = store.read(number)
-            trajectory, start = windows[number]
-            for field in range(fields):
-                name = store.fields[field].removesuffix("_forecast")
-                forecast, truth = frames[:, field], frames[:, fields + field]
-                stem = store.path.with_name(f"{store.path.stem}-{trajectory}-{start}-{name}")
-                title = f"{model}, trajectory {trajectory}, {name}"
-                pictures.append(plot.save(plot.filmstrip(truth, forecast, leads, title), stem.with_suffix(".png")))
-                plot.animation(truth, forecast, stem.with_suffix(".gif"))
-        return pictures
 
 
 def _schema(trainer: Trainer, model: LightningModule, windows: Sequence[tuple[int, int]]) -> StoreSchema:
     """The store of the forecasts of these windows."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     source = data.datasets["predict"].store
-    return StoreSchema(
-        fields=tuple(
-            Field(f"{name}_{kind}", f"{kind} of {name}", "1") for kind in ("forecast", "truth") for name in data.fields
-        ),
-        frames=data.horizon,
+    return forecast_schema(
+        data.fields,
+        windows,
+        horizon=data.horizon,
         image_shape=source.image_shape,
-        splits=(data.predict_split,) * len(windows),
-        process=source.attributes["process"],
+        source=source.attributes,
         recipe={"model": type(model).__name__, "store": str(source.path), "source": source.fingerprint},
-        command="python -m microevo predict",
-        frame_interval=source.attributes["frame_interval"],
-        first_frame=source.attributes["frame_interval"],  # time is counted from the last past frame
-        spacing=source.attributes["spacing"],
-        boundary=source.attributes["boundary"],
-        per_trajectory={
-            "source_trajectory": np.array([trajectory for trajectory, _ in windows]),
-            "source_start": np.array([start for _, start in windows]),
-        },
-        time_unit=source.attributes["time_unit"],
-        length_unit=source.attributes["length_unit"],
+        split=data.predict_split,
     )
 
 
 def _select(store: TrajectoryStore, numbers: Sequence[int], schema: StoreSchema) -> None:
     """Replace an unfinished store by a finished one of some of its trajectories."""
-    with scratch_folder(store.path) as scratch:
+    with scratch_folder(store.folder) as scratch:
         smaller = TrajectoryStore.create(scratch / "selected", schema)
         for new, old in enumerate(numbers):
             smaller.write(new, store.read(old))
         smaller.finish()
-        store.path.rename(scratch / "unfinished")
-        smaller.path.rename(store.path)
+        store.folder.rename(scratch / "unfinished")
+        smaller.folder.rename(store.folder)
 
 
 class ValidationFilmstrip(Callback):

@@ -1,4 +1,4 @@
-"""simulate, import, compare and benchmark: one function each."""
+"""simulate, import, compare, benchmark, and predict for new frames: one function each."""
 
 import argparse
 import importlib
@@ -49,11 +49,7 @@ def benchmark(args: Sequence[str]) -> None:
     from microevo.models.checkpoint import read_checkpoint
 
     settings = _parse("benchmark", run, args)
-    for module in settings.pop("modules"):
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise ValueError(f"there is no module {error.name}, given in --modules; is it on PYTHONPATH?") from None
+    _import_modules(settings.pop("modules"))
     _check_device(settings["device"])
     for paths in {} if settings["render_only"] else settings["checkpoints"].values():
         for path in [paths] if isinstance(paths, str) else paths:
@@ -61,11 +57,30 @@ def benchmark(args: Sequence[str]) -> None:
     run(**settings, command=_command("benchmark", args))
 
 
+def predict(args: Sequence[str]) -> None:
+    """Forecast new frames with a trained network, without a config."""
+    from microevo.predict import predict as run
+
+    settings = _parse("predict", run, args)
+    _import_modules(settings.pop("modules"))
+    _check_device(settings["device"])
+    torch.set_flush_denormal(True)  # as in training: hidden states that decay would slow a CPU down
+    run(**settings, command=_command("predict", args))
+
+
 def compare(args: Sequence[str]) -> None:
     """Compare simulated trajectories with a published sample."""
     from microevo.validation import compare as run
 
     run(**_parse("compare", run, args))
+
+
+def _import_modules(modules: Sequence[str]) -> None:
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"there is no module {error.name}, given in --modules; is it on PYTHONPATH?") from None
 
 
 def _check_device(device: str) -> None:
@@ -85,12 +100,12 @@ def parser(name: str, function: Callable[..., Any]) -> Parser:
     for earlier, option in RENAMED.items() if function is generate else ():  # recipes of earlier versions have them
         hint = get_type_hints(generate)[option]
         made.add_argument(f"--{earlier}", type=hint | None, default=None, help=argparse.SUPPRESS)
-    if name == "benchmark":
+    if name in ("benchmark", "predict"):
         made.add_argument(
             "--modules",
             type=list[str],
             default=[],
-            help="Modules with models of your own, imported before the checkpoints are read: a checkpoint never decides what is "
+            help="Modules with models of your own, imported before a checkpoint is read: a checkpoint never decides what is "
             "imported.",
         )
     made.add_argument(
@@ -148,7 +163,7 @@ def _announce(store: TrajectoryStore) -> None:
         return
     from microevo import plot
 
-    picture = store.path.with_suffix(".png")
+    picture = store.folder.with_suffix(".png")
     rows = [store.read(i, fields=store.fields[:1])[:, 0] for i in range(min(3, len(store)))]
     times = store.attributes["first_frame"] + store.attributes["frame_interval"] * np.arange(store.frames)
     title = f"{store.attributes['process']}, {store.fields[0]}"

@@ -15,7 +15,7 @@ COMMANDS = {
     "fit": "train a model on a store",
     "validate": "evaluate a checkpoint on the validation split",
     "test": "evaluate a checkpoint on the test split: a long CSV and a curve of error against lead",
-    "predict": "write forecasts beside the truth: a zarr store, filmstrips, animations",
+    "predict": "write forecasts beside the truth: a zarr store, filmstrips, animations; --input FILE forecasts new frames",
     "benchmark": "score forecasts against persistence and the reference solver: accuracy, physics, cost, one page",
 }
 
@@ -72,7 +72,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(command: str, args: list[str]) -> None:
-    if command in ("fit", "validate", "test", "predict"):
+    new_frames = command == "predict" and any(word.partition("=")[0] == "--input" for word in args)
+    if command in ("fit", "validate", "test", "predict") and not new_frames:
         from microevo.cli.training import TrainingCLI
 
         TrainingCLI([command, *args])
@@ -84,6 +85,7 @@ def _run(command: str, args: list[str]) -> None:
         "import": commands.import_,
         "compare": commands.compare,
         "benchmark": commands.benchmark,
+        "predict": commands.predict,
     }[command](args)
 
 

@@ -28,11 +28,13 @@ from microevo.cli.parser import ConfigFile, Parser, expand
 from microevo.cli.progress import Progress
 from microevo.cli.run_folder import claim, locked, remove_if_empty, requeued_run, wandb_id
 from microevo.data import TrajectoryDataModule
+from microevo.data.location import writable
 from microevo.metrics import import_metrics
 from microevo.models import Forecaster
 from microevo.models.checkpoint import read_checkpoint
 
 RUN_DIR = "MICROEVO_RUN_DIR"  # tells the processes that a run starts where the first one writes
+NEW_FRAMES = ", without a config, whatever split (`predict --input FILE --help` lists the options)"
 LINKED = {"n_past": "n_past", "horizon": "horizon", "channels": "fields"}  # of the model: of the data
 
 
@@ -79,7 +81,7 @@ class TrainingCLI(LightningCLI):
                 parser_kwargs={
                     self.command: {
                         "usage": f"python -m microevo {self.command} --config FILE [options]",
-                        "description": COMMANDS[self.command],
+                        "description": COMMANDS[self.command] + NEW_FRAMES * (self.command == "predict"),
                         "default_config_files": [default_settings(args)],
                     }
                 },
@@ -266,7 +268,7 @@ class TrainingCLI(LightningCLI):
         if os.environ.get(RUN_DIR):
             return Path(os.environ[RUN_DIR])
         asked = self.ckpt_path
-        home = self._home() if config.run_dir is None else Path(config.run_dir)
+        home = self._home() if config.run_dir is None else writable(config.run_dir)
         if config.trainer.fast_dev_run:  # which only looks for the checkpoints that are there
             return home
         requeued = requeued_run(home) if self.command == "fit" and asked is None else None

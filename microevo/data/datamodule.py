@@ -19,7 +19,7 @@ class TrajectoryDataModule(LightningDataModule):
     """Training windows and full-horizon evaluation windows of a trajectory store.
 
     Args:
-        store: Folder of the trajectory store.
+        store: Folder of the trajectory store, a zip file of it, or a URL that fsspec reads, such as s3://bucket/store.zarr.
         fields: Fields that the model takes and forecasts, in the order of the axis C.
         n_past: Number of input frames.
         n_future: Number of target frames in a training window.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from microevo.data.location import writable
 from microevo.data.sampling import Range, Sampling, in_present_words
 from microevo.data.schema import SPLITS, StoreSchema
 from microevo.data.store import TrajectoryStore
@@ -76,6 +77,7 @@ def generate(
     Warns:
         UserWarning: The store was begun with other versions of microevo or the libraries that compute.
     """
+    folder = writable(output)
     _check_settings(splits, batch_size, workers, seed, device)
     if overwrite and trajectories != ALL:
         raise ValueError(
@@ -104,7 +106,7 @@ def generate(
         },
     )
     selected = _selected(trajectories, len(names))
-    store = _open_or_create(Path(output), layout, overwrite)
+    store = _open_or_create(folder, layout, overwrite)
     if store.attributes["complete"]:
         return store
 

@@ -1,7 +1,6 @@
 """Import of trajectories that others have simulated or measured, into a store."""
 
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from microevo.data.readers import FrameSource, open_frames
+from microevo.data.output import check_output, whole_store
+from microevo.data.readers import FrameSource, as_float32, open_frames
 from microevo.data.schema import SPLITS, StoreSchema
-from microevo.data.scratch import scratch_folder
 from microevo.data.splits import assign_splits, check_named_splits, connected_groups, frame_hashes
 from microevo.data.store import TrajectoryStore
 from microevo.processes import Field
@@ -81,11 +80,10 @@ def import_frames(
         OSError: `output` cannot be written.
         ValueError: The input cannot be read as trajectories of finite numbers, or a setting contradicts it.
     """
-    output = Path(output)
     _check_settings(fields, frame_interval, spacing, boundary, symmetries, value_range, splits)
-    _check_output(output, overwrite)
+    output = check_output(output, overwrite)
     with open_frames(
-        Path(input),
+        input,
         fields=fields,
         dataset=dataset,
         axes=axes,
@@ -172,32 +170,7 @@ def _check_settings(
         )
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
-    if not output.exists():
-        folder = next(parent for parent in output.absolute().parents if parent.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise OSError(f"{output} cannot be written, since {folder} is not a writable folder; choose another output")
-        return
-    if not overwrite:
-        raise FileExistsError(f"{output} exists already; use --overwrite to replace it or choose another path")
-    try:
-        TrajectoryStore.open(output, unfinished=True)
-    except ValueError as error:
-        raise FileExistsError(
-            f"{output} exists already and is not a store that may be replaced; choose another path"
-        ) from error
-
-
 # ------------------------------------------------------------------ reading
-
-
-def _standard(frames: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
-    """The values of the input as float32, scaled to `value_range`."""
-    if value_range is not None:
-        low, high = value_range
-        frames = (frames.astype(np.float64) - low) / (high - low)
-    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite and is reported by name
-        return frames.astype(np.float32)
 
 
 def _groups(source: FrameSource, value_range: tuple[float, float] | None, label: str) -> np.ndarray:
@@ -205,7 +178,7 @@ def _groups(source: FrameSource, value_range: tuple[float, float] | None, label:
     hashes = []
     for i in tqdm(range(source.shape[0]), desc=f"checking {label}", unit="trajectory", delay=1.0):
         trajectory = np.ascontiguousarray(source.read(i))
-        finite = np.isfinite(_standard(trajectory, value_range)).all(axis=(1, 2, 3))
+        finite = np.isfinite(as_float32(trajectory, value_range)).all(axis=(1, 2, 3))
         if not finite.all():
             raise ValueError(
                 f"{label}, trajectory {i}, frame {int(np.argmin(finite))} holds a value that is not finite "
@@ -226,27 +199,11 @@ def _write(
     overwrite: bool,
 ) -> None:
     """Write a store beside `output`, and rename it once it is complete."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(output) as folder:
-            store = TrajectoryStore.create(folder / output.name, schema)
-            for i in tqdm(range(len(store)), desc=f"writing {output}", unit="trajectory", delay=1.0):
-                store.write(i, _standard(source.read(i), value_range))
-            store.finish()
-            replaced = folder / "replaced"
-            try:
-                if overwrite and output.exists():
-                    output.rename(replaced)
-                store.path.rename(output)
-            except BaseException:
-                if replaced.exists() and not output.exists():
-                    replaced.rename(output)
-                raise
-    except OSError as error:
-        if error.errno is None:  # the message is a sentence already
-            raise
-        reason = os.strerror(error.errno)
-        raise OSError(f"{output} cannot be written ({reason}); choose another output") from error
+    with whole_store(output, overwrite) as path:
+        store = TrajectoryStore.create(path, schema)
+        for i in tqdm(range(len(store)), desc=f"writing {output}", unit="trajectory", delay=1.0):
+            store.write(i, as_float32(source.read(i), value_range))
+        store.finish()
 
 
 def _findings(output: Path, schema: StoreSchema, groups: np.ndarray, splits: Mapping[str, float] | None) -> list[str]:

@@ -7,24 +7,26 @@ import math
 import os
 import shutil
 import warnings
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
 import zarr.codecs
 from jaxtyping import Float
 
+from microevo.data.location import Folder, Location, locate, writable
 from microevo.data.schema import SCHEMA_VERSION, SPLITS, StoreSchema
 from microevo.data.scratch import scratch_folder
 from microevo.data.spans import spans_of
 from microevo.metrics.span import Span
 
 # What zarr's codecs raise for a chunk that is cut off or overwritten.
-DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error)
+DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
 class TrajectoryStore:
@@ -35,12 +37,15 @@ class TrajectoryStore:
     parameters as coordinates along `trajectory`. A chunk appears under its name only once it is complete, so that
     a trajectory is either there or missing. The attribute `complete` is set last.
 
+    A store is written in a folder. It may then be zipped or uploaded, and is read there as well.
+
     Open a store with `TrajectoryStore.open`; make one with `TrajectoryStore.create`, `write` and `finish`.
     """
 
-    def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, attributes: Mapping[str, Any]) -> None:
+        self.path = path  # a string if it is a URL
         self.attributes = dict(attributes)
+        self._opened: dict[int, dict[str, zarr.Array]] = {}  # by process
 
     # ------------------------------------------------------------------ opening
 
@@ -49,19 +54,21 @@ class TrajectoryStore:
         """Open an existing store for reading.
 
         Args:
-            path: The store's folder.
+            path: The store's folder, a zip file of it, or a URL that fsspec reads, such as s3://bucket/store.zarr.
             unfinished: Whether to accept a store that is still being written.
 
         Raises:
             FileNotFoundError: There is nothing at `path`.
+            OSError: `path` is a URL that cannot be reached.
             ValueError: `path` is not a trajectory store, is one of a newer version, is unfinished, or is damaged.
         """
-        path = Path(path)
-        if not path.exists():
+        place = locate(path)
+        path = place.path
+        if not place.exists():
             raise FileNotFoundError(
                 f"there is no trajectory store at {path}; make it with `python -m microevo simulate` or `import`"
             )
-        attributes = _read_attributes(path)
+        attributes = _read_attributes(place)
         if attributes is None:
             raise ValueError(
                 f"{path} is not a trajectory store; give the folder that `python -m microevo simulate` or `import` wrote"
@@ -94,9 +101,10 @@ class TrajectoryStore:
         Raises:
             FileExistsError: `path` exists, possibly because another process has just made it.
             OSError: The disk has too little space.
+            ValueError: `path` is a zip file or a URL.
         """
-        path = Path(path)
-        if path.exists() and not (overwrite and _read_attributes(path) is not None):
+        path = writable(path)
+        if path.exists() and not (overwrite and _read_attributes(Folder(path)) is not None):
             hint = "choose another path" if overwrite else "use --overwrite to replace it or choose another path"
             raise FileExistsError(f"{path} exists already; {hint}")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +161,7 @@ class TrajectoryStore:
     def reopen(self) -> None:
         """Mark a complete store as unfinished, so that the trajectories that it has lost can be written again."""
         self.attributes["complete"] = False
-        zarr.open_group(self.path, mode="r+").attrs["complete"] = False
+        self._place.group(write=True).attrs["complete"] = False
 
     def finish(self) -> None:
         """Check that no trajectory is missing, add statistics and fingerprint, and mark the store complete.
@@ -192,13 +200,13 @@ class TrajectoryStore:
             }
         self.attributes |= {"statistics": statistics, "fingerprint": digest.hexdigest(), "complete": True}
         try:
-            zarr.open_group(self.path, mode="r+").attrs.update(self.attributes)
+            self._place.group(write=True).attrs.update(self.attributes)
         except FileNotFoundError:
-            if not (_read_attributes(self.path) or {}).get(
+            if not (_read_attributes(self._place) or {}).get(
                 "complete"
             ):  # otherwise another process has finished the store
                 raise
-        for leftover in self.path.rglob("*.partial"):
+        for leftover in self.folder.rglob("*.partial"):
             leftover.unlink(missing_ok=True)  # of a process that was killed while it wrote
 
     # ------------------------------------------------------------------ reading
@@ -208,7 +216,16 @@ class TrajectoryStore:
 
     def __getstate__(self) -> dict[str, Any]:
         # Open arrays are left behind, because a worker process opens its own.
-        return {"path": self.path, "attributes": self.attributes}
+        return {"path": self.path, "attributes": self.attributes, "_opened": {}}
+
+    @property
+    def folder(self) -> Path:
+        """The store's folder.
+
+        Raises:
+            ValueError: It is a zip file or a URL, where nothing can be written.
+        """
+        return writable(self.path)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -233,7 +250,7 @@ class TrajectoryStore:
     @cached_property
     def per_trajectory(self) -> dict[str, np.ndarray]:
         """Values known of each trajectory: its seed, sampled parameters, or group of windows."""
-        group = zarr.open_group(self.path, mode="r")
+        group = self._place.group()
         return {name: np.asarray(group[name]) for name in self.attributes["per_trajectory"]}
 
     @cached_property
@@ -252,8 +269,8 @@ class TrajectoryStore:
     ) -> Float[np.ndarray, "T C *image"]:
         """Frames `start` to `stop` of one trajectory, as float32.
 
-        A store in microevo's own layout is read through a memory map of the chunk, which is much faster than
-        zarr's indexing. Any other layout is read through zarr, with the same result.
+        A store in microevo's own layout and in a folder is read through a memory map of the chunk, which is much faster
+        than zarr's indexing. Any other store is read through zarr, with the same result.
 
         Raises:
             ValueError: The trajectory is missing or damaged.
@@ -264,13 +281,15 @@ class TrajectoryStore:
 
     def _read_field(self, name: str, trajectory: int | np.integer, frames: slice) -> np.ndarray:
         array = self._arrays[name]
-        if self._mappable[name]:
+        if self._plain[name] and isinstance(self._place, Folder):
             if not self._is_there(name, trajectory):
                 raise self._damage([int(trajectory)])
-            chunk = self._chunk(name, trajectory)
+            chunk = self._place.path / self._chunk(name, trajectory)
             return np.memmap(chunk, dtype=array.dtype.newbyteorder("<"), mode="r", shape=array.shape[1:])[frames]
         try:
             values = np.asarray(array[int(trajectory), frames])
+        except (ConnectionError, PermissionError, TimeoutError) as error:
+            raise OSError(f"{self.path} can no longer be read ({error}); give the command again") from error
         except DECODING_ERRORS as error:
             raise self._damage([int(trajectory)]) from error
         if np.isnan(values).any():  # a store holds finite values, and zarr reads a missing chunk as NaN
@@ -280,11 +299,9 @@ class TrajectoryStore:
     def _is_there(self, name: str, trajectory: int | np.integer) -> bool:
         """Whether all chunks of a field of a trajectory exist, and have the size that they must have."""
         array = self._arrays[name]
-        if self._mappable[name]:
-            try:
-                return self._chunk(name, trajectory).stat().st_size == array.dtype.itemsize * math.prod(array.shape[1:])
-            except FileNotFoundError:
-                return False
+        if self._plain[name]:
+            whole = array.dtype.itemsize * math.prod(array.shape[1:])
+            return self._place.size(self._chunk(name, trajectory)) == whole
         if array.fill_value is None or not np.isnan(
             array.fill_value
         ):  # zarr does not write chunks that consist of the fill value
@@ -292,7 +309,7 @@ class TrajectoryStore:
         sizes = array.shards or array.chunks
         grid = [range(math.ceil(length / size)) for length, size in zip(array.shape[1:], sizes[1:], strict=True)]
         keys = (array.metadata.encode_chunk_key((int(trajectory) // sizes[0], *c)) for c in itertools.product(*grid))
-        return all((self.path / name / key).exists() for key in keys)
+        return all(self._place.size(f"{name}/{key}") is not None for key in keys)
 
     def _damage(self, trajectories: Sequence[int]) -> ValueError:
         """The error for trajectories that are missing or damaged, with the way to get them back."""
@@ -302,19 +319,31 @@ class TrajectoryStore:
         simulated = isinstance(self.attributes["recipe"].get("process"), dict)
         remedy = "simulate it again by running" if simulated else "make the store again, with --overwrite, by running"
         state = "damaged" if self.attributes["complete"] else "unfinished"
+        if not isinstance(self._place, Folder):
+            remedy, command = "copy the store there again", f"it was made by {command}"
         return ValueError(
             f"{self.path} is {state}: {which} of {len(self)} {'are' if others else 'is'} missing or incomplete; "
             f"{remedy}: {command}"
         )
 
-    def _chunk(self, name: str, trajectory: int | np.integer) -> Path:
-        return self.path.joinpath(name, "c", str(trajectory), *("0" * (1 + len(self.image_shape))))
+    def _chunk(self, name: str, trajectory: int | np.integer) -> str:
+        """The key of a chunk of microevo's own layout."""
+        return "/".join((name, "c", str(trajectory), *("0" * (1 + len(self.image_shape)))))
 
     @cached_property
+    def _place(self) -> Location:
+        return locate(self.path)
+
+    @property
     def _arrays(self) -> dict[str, zarr.Array]:
-        mode: Literal["r", "r+"] = "r+" if os.access(self.path, os.W_OK) else "r"
+        if os.getpid() not in self._opened:  # not those of the process that this one was forked from
+            self._opened = {os.getpid(): self._open_arrays()}
+        return self._opened[os.getpid()]
+
+    def _open_arrays(self) -> dict[str, zarr.Array]:
+        write = isinstance(self._place, Folder) and os.access(self._place.path, os.W_OK)
         # The metadata of the arrays themselves: the consolidated copy is outdated if an array was rewritten.
-        group = zarr.open_group(self.path, mode=mode, use_consolidated=False)
+        group = self._place.group(write=write, use_consolidated=False)
         arrays: dict[str, zarr.Array] = {}
         for name in self.attributes["fields"]:
             try:
@@ -329,7 +358,7 @@ class TrajectoryStore:
     @cached_property
     def _split(self) -> np.ndarray:
         try:
-            splits = np.asarray(zarr.open_group(self.path, mode="r")["split"])
+            splits = np.asarray(self._place.group()["split"])
         except (KeyError, *DECODING_ERRORS):
             splits = np.array([-1])
         if (splits < 0).any():  # the fill value
@@ -340,13 +369,13 @@ class TrajectoryStore:
         return splits
 
     @cached_property
-    def _mappable(self) -> dict[str, bool]:
+    def _plain(self) -> dict[str, bool]:
         return {name: _is_plain(array) for name, array in self._arrays.items()}
 
 
-def _read_attributes(path: Path) -> dict[str, Any] | None:
+def _read_attributes(place: Location) -> dict[str, Any] | None:
     try:
-        attributes = zarr.open_group(path, mode="r").attrs.asdict()
+        attributes = place.group().attrs.asdict()
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
         return None
     return attributes if "microevo_schema" in attributes else None

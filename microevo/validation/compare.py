@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from microevo import plot
 from microevo.data import TrajectoryStore
+from microevo.data.location import may_be_store, writable
 from microevo.data.readers import open_frames
 from microevo.provenance import write_file
 from microevo.validation.descriptors import Descriptors
@@ -52,7 +53,7 @@ def compare(
         FileNotFoundError: An input is missing.
         ValueError: The inputs do not belong together.
     """
-    folder = Path(output)
+    folder = writable(output)
     there = [name for name in FILES if (folder / name).exists()]
     if there and not overwrite:
         raise FileExistsError(
@@ -108,8 +109,7 @@ def read_published(path: str | Path) -> list[Float[np.ndarray, "T H W"]]:
         FileNotFoundError: There is nothing at `path`.
         ValueError: It cannot be read as trajectories.
     """
-    path = Path(path)
-    if (path / "zarr.json").exists():
+    if may_be_store(path):
         store = TrajectoryStore.open(path)
         windows = np.stack([store.read(i, fields=store.fields[:1])[:, 0] for i in range(len(store))])
     else:

@@ -68,8 +68,8 @@ def test_the_memory_map_and_zarr_give_the_same_answer(make_store, tmp_path):
             dimension_names=("trajectory", "time", "y", "x"),
         )
     compressed = TrajectoryStore.open(other)
-    assert all(store._mappable.values())
-    assert not any(compressed._mappable.values())
+    assert all(store._plain.values())
+    assert not any(compressed._plain.values())
     for i in range(len(store)):
         np.testing.assert_array_equal(compressed.read(i, 1, 4), store.read(i, 1, 4))
 

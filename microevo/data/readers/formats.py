@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from microevo.data.location import is_url
 from microevo.data.readers.arrays import ArrayOptions, no_named_arrays, open_array
 from microevo.data.readers.images import open_images
 from microevo.data.readers.pairs import find_pairs, is_half_of_pair, open_pair, open_pairs
@@ -13,7 +14,7 @@ from microevo.data.readers.source import FrameSource
 
 @contextmanager
 def open_frames(
-    path: Path,
+    path: str | Path,
     *,
     fields: Sequence[str] = ("c",),
     dataset: str | None = None,
@@ -38,6 +39,9 @@ def open_frames(
         FileNotFoundError: There is nothing at `path`, or half of a pair is missing.
         ValueError: The input is damaged or of another format.
     """
+    if is_url(path):
+        raise ValueError(f"{path} is a URL, from which only stores are read; download it first")
+    path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is nothing to import at {path}; check the path")
     options = ArrayOptions(fields=tuple(fields), dataset=dataset, axes=axes)

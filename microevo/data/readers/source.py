@@ -29,6 +29,15 @@ class InputError(ValueError):
     """An input that cannot be imported, described in a sentence for the person who gave it."""
 
 
+def as_float32(frames: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
+    """The values of an input as float32; with a `value_range`, those two values become 0 and 1."""
+    if value_range is not None:
+        low, high = value_range
+        frames = (frames.astype(np.float64) - low) / (high - low)
+    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite and is reported by name
+        return frames.astype(np.float32)
+
+
 def join_channels(sources: Sequence[FrameSource]) -> FrameSource:
     """Sources of the same trajectories that hold one field each."""
     n, t, _, h, w = sources[0].shape

@@ -1,0 +1,64 @@
+"""The output of a command that makes a store: checked before anything is read, and there as a whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from microevo.data.location import writable
+from microevo.data.scratch import scratch_folder
+from microevo.data.store import TrajectoryStore
+
+
+def check_output(output: str | Path, overwrite: bool) -> Path:
+    """Check that a store can be written to `output`, and return its path.
+
+    Raises:
+        FileExistsError: Something is there that may not be replaced.
+        OSError: The folder cannot be written to.
+        ValueError: It is a zip file or a URL.
+    """
+    output = writable(output)
+    if not output.exists():
+        folder = next(parent for parent in output.absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise OSError(f"{output} cannot be written, since {folder} is not a writable folder; choose another output")
+        return output
+    if not overwrite:
+        raise FileExistsError(f"{output} exists already; use --overwrite to replace it or choose another path")
+    try:
+        TrajectoryStore.open(output, unfinished=True)
+    except ValueError as error:
+        raise FileExistsError(
+            f"{output} exists already and is not a store that may be replaced; choose another path"
+        ) from error
+    return output
+
+
+@contextlib.contextmanager
+def whole_store(output: Path, overwrite: bool) -> Iterator[Path]:
+    """A path for a new store, which is moved to `output` at the end of the block, or removed if the block fails.
+
+    The path lies in a temporary folder beside `output`, where the block may write other things too.
+
+    Raises:
+        OSError: `output` cannot be written.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(output) as folder:
+            yield folder / output.name
+            replaced = folder / "replaced"
+            try:
+                if overwrite and output.exists():
+                    output.rename(replaced)
+                (folder / output.name).rename(output)
+            except BaseException:
+                if replaced.exists() and not output.exists():
+                    replaced.rename(output)
+                raise
+    except OSError as error:
+        if error.errno is None:  # the message is a sentence already
+            raise
+        reason = os.strerror(error.errno)
+        raise OSError(f"{output} cannot be written ({reason}); choose another output") from error
