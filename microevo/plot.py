@@ -26,7 +26,8 @@ INK, FAINT = "#24292f", "#8c959f"
 # Okabe and Ito's palette, distinguishable with any colour vision, less its yellow and black.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 BASELINE, REFERENCE = "Persistence", "Reference solver"
-NETWORKS = ("FCN", "ConvLSTM", "PredRNN")  # these have the same colour in every picture, whichever of them it shows
+# These have the same colour in every picture, whichever of them it shows.
+NETWORKS = ("FCN", "ConvLSTM", "PredRNN", "LocalNet", "PredRNN++")
 
 Frames = Float[np.ndarray, "T H W"]
 

@@ -1,17 +1,14 @@
 """Forecaster: the training, validation, test and checkpoints that all models have in common."""
 
-import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from microevo.metrics import squared_error
@@ -19,7 +16,7 @@ from microevo.metrics.span import Span, described
 from microevo.models.checkpoint import check_same_model, plain, read_checkpoint
 from microevo.models.continuation import continued, cropped, halves
 from microevo.models.finite import FiniteGuard
-from microevo.models.schedule import TimedOneCycle
+from microevo.models.optimisation import OptimisedModule
 from microevo.models.scores import ForecastMetrics
 
 TEST_LEADS = (1, 10, 50, 90, 190)
@@ -39,7 +36,7 @@ class WindowBatch(Protocol):
     def start(self) -> Int[Tensor, " B"]: ...  # noqa: D102
 
 
-class Forecaster(LightningModule, ABC):
+class Forecaster(OptimisedModule, ABC):
     """A model with a method `forward(past, horizon)`, and its training, validation and test.
 
     A new model implements `forward`, and `loss` if it is not trained on its own forecasts. Its constructor calls
@@ -80,22 +77,12 @@ class Forecaster(LightningModule, ABC):
         data_range: float | None = None,
         init_from: str | None = None,
     ):
-        super().__init__()
-        if lr <= 0:
-            raise ValueError(f"lr must be positive, got {lr}.")
+        super().__init__(lr, weight_decay, schedule, warmup)
         for name, value in {"n_past": n_past, "channels": channels, "horizon": horizon}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
-        if schedule not in ("onecycle", "constant"):
-            raise ValueError(f"schedule must be 'onecycle' or 'constant', got {schedule!r}.")
-        if not 0 < warmup < 1:
-            raise ValueError(f"warmup must be between 0 and 1, got {warmup}.")
         self.save_hyperparameters(logger=False)
         self.n_past, self.channels, self.horizon = n_past, channels, horizon
-        # A NumPy number here would end up in the optimiser's state, and the checkpoint could not be loaded safely.
-        self.lr, self.weight_decay, self.schedule = float(lr), float(weight_decay), schedule
-        self.warmup = float(warmup)
-        self._given_lr = self._scheduled_lr = self.lr  # of which `LearningRateFinder` changes `lr` alone
         self.ssim_weight, self.data_range, self.init_from = ssim_weight, data_range, init_from
         self.spans: dict[str, Span] = {}  # of the fields of the data that are scored
         self.trained_spans: dict[str, Span] = {}  # of those that the weights were trained on
@@ -104,7 +91,6 @@ class Forecaster(LightningModule, ABC):
         )
         self.trained_seed: int | None = None  # seed of the run in which the weights were trained
         self.trained_frames: int | None = None  # of the future of a training window, all by default; see `Unrolling`
-        self.pace: Callable[[float], float] | None = None  # share of the steps -> share of the computing time
         self._continued: set[tuple[torch.Size, torch.Size]] = set()  # sizes of frames of which it was said
         self._squared_error: Tensor | None = None  # left by `objective` for `training_step` to log
 
@@ -167,11 +153,6 @@ class Forecaster(LightningModule, ABC):
             )
         return cropped(self(larger, horizon), rows, columns)
 
-    @property
-    def attached(self) -> bool:
-        """Whether a trainer uses the model."""
-        return self._trainer is not None
-
     # What the scores are made of
 
     def setup(self, stage: str) -> None:
@@ -233,71 +214,13 @@ class Forecaster(LightningModule, ABC):
         return [FiniteGuard()]
 
     def on_fit_start(self) -> None:
-        """Load the weights of `init_from`, unless a run is resumed, which has weights of its own.
-
-        If `LearningRateFinder` has found another learning rate, it becomes the maximum of the one-cycle schedule.
-        """
-        if self.lr != self._scheduled_lr and self.schedule == "onecycle":
-            for config in self.trainer.lr_scheduler_configs:
-                config.scheduler = self._one_cycle(config.scheduler.optimizer)
+        """Load the weights of `init_from`, unless a run is resumed, which has weights of its own."""
+        super().on_fit_start()
         if self.init_from is None or self.trainer.ckpt_path is not None:
             return
         checkpoint = read_checkpoint(self.init_from)
         check_same_model(self, checkpoint)
         self.load_state_dict(checkpoint["state_dict"])
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, with the one-cycle schedule advanced at every batch.
-
-        If `trainer.max_time` alone limits the run (`max_epochs` and `max_steps` are -1), the cycle follows the clock; if some
-        steps take longer than others (see `Unrolling`), the computing time.
-        """
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        if self.schedule == "constant":
-            return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self._one_cycle(optimizer), "interval": "step"},
-        }
-
-    def _one_cycle(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.OneCycleLR:
-        self._scheduled_lr = self.lr
-        if self.timed or self.pace is not None:
-            return TimedOneCycle(optimizer, self.lr, self.warmup, self.progress)
-        steps = self.planned_steps()
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=steps, pct_start=self.warmup)
-
-    def progress(self) -> float:
-        """Share of the planned run that has passed, 0 to 1: of `trainer.max_time` if that alone limits it, else of its steps."""
-        timer = self._timer
-        if timer is None:
-            share = min(1.0, self.trainer.global_step / self.planned_steps())
-            return share if self.pace is None else self.pace(share)
-        elapsed, remaining = timer.time_elapsed(), timer.time_remaining() or 0.0
-        # The same on all processes: their weights must stay equal.
-        return self.trainer.strategy.broadcast(min(1.0, elapsed / max(elapsed + remaining, 1e-9)))
-
-    @property
-    def timed(self) -> bool:
-        """Whether nothing but `trainer.max_time` ends the run."""
-        return self._timer is not None
-
-    @property
-    def _timer(self) -> Timer | None:
-        """The clock of a run that nothing but a time limit ends."""
-        if self.trainer.estimated_stepping_batches != math.inf:
-            return None
-        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        return next((callback for callback in callbacks if isinstance(callback, Timer)), None)
-
-    def planned_steps(self) -> int:
-        """Number of optimiser steps in the whole run, including those before it was resumed."""
-        steps = self.trainer.estimated_stepping_batches
-        if not 0 < steps < math.inf:
-            raise ValueError(
-                "A schedule over the whole run needs its length: set trainer.max_epochs, trainer.max_steps or trainer.max_time."
-            )
-        return int(steps)
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch of windows."""
@@ -356,7 +279,8 @@ class Forecaster(LightningModule, ABC):
 
     def on_test_epoch_end(self) -> None:
         """Log `test/<metric>/<lead>` and `test/<metric>/mean`."""
-        curves, values = self.metrics.curves(), {}
+        curves = self.metrics.curves()
+        values: dict[str, Tensor] = {}
         chosen = {str(lead): lead - 1 for lead in TEST_LEADS if lead <= self.horizon}
         for name, lead in {"mean": None, **chosen}.items():
             means = {metric: curve.mean() if lead is None else curve[lead] for metric, curve in curves.items()}
@@ -380,7 +304,8 @@ class Forecaster(LightningModule, ABC):
     @property
     def _boundary(self) -> str:
         """Boundary condition of the data that the trainer has."""
-        return getattr(getattr(self.trainer, "datamodule", None), "boundary", "unknown")
+        data = getattr(self.trainer, "datamodule", None) if self.attached else None
+        return getattr(data, "boundary", "unknown")
 
     def _check_windows(self, batch: WindowBatch) -> None:
         n_past, channels = batch.past.shape[1:3]
@@ -395,6 +320,7 @@ class Forecaster(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what it takes to rebuild the model."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["microevo_model"] = type(self).__name__
         seed = os.environ.get("PL_GLOBAL_SEED")  # where Lightning's seed_everything leaves it
         checkpoint["microevo_seed"] = int(seed) if seed else None
@@ -402,7 +328,6 @@ class Forecaster(LightningModule, ABC):
         # Lightning's CLI stores these two, from which `LightningModule.load_from_checkpoint` rebuilds the model;
         # here they are added for a model that was made in another way.
         settings = {name: plain(value) for name, value in checkpoint["hyper_parameters"].items()}
-        checkpoint["microevo_given_lr"] = self._given_lr
         settings.setdefault("_class_path", f"{type(self).__module__}.{type(self).__qualname__}")
         settings.setdefault("_instantiator", "lightning.pytorch.cli.instantiate_module")
         checkpoint["hyper_parameters"] = settings
@@ -416,23 +341,4 @@ class Forecaster(LightningModule, ABC):
             self._compare_spans()
         elif self.trained_spans and self.data_range is None:
             self._scale(self.trained_spans)
-        if self.attached and self.trainer.training:
-            self._resume_found_lr(checkpoint)
-            self._check_optimiser(checkpoint["hyper_parameters"])
-        for state in checkpoint.get("lr_schedulers", []):
-            state.pop("total_steps", None)
-            state.pop("_schedule_phases", None)
-
-    def _resume_found_lr(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take the learning rate that was found in place of the given one, if the same one is given again."""
-        if checkpoint.get("microevo_given_lr") == self.lr:
-            self.lr = self.hparams["lr"] = checkpoint["hyper_parameters"]["lr"]
-
-    def _check_optimiser(self, stored: Mapping[str, Any]) -> None:
-        for name in ("lr", "weight_decay", "schedule"):
-            if name in stored and stored[name] != getattr(self, name):
-                raise ValueError(
-                    f"A resumed run keeps the optimiser of its checkpoint, made with {name} = "
-                    f"{stored[name]}, but the model has {name} = {getattr(self, name)}; give the stored "
-                    "value, or start a new run from these weights with init_from."
-                )
+        super().on_load_checkpoint(checkpoint)
