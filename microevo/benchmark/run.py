@@ -60,8 +60,8 @@ def run(
         protocols: Input frames, target frames and trajectories, by name.
         checkpoints: Name of each model with its checkpoint, or with a list of checkpoints trained with different seeds.
         fields: Fields that are forecast, in the order of the axis C; unless given, the first field of the stores.
-        predictions: Forecasts made elsewhere: a `.npy` file or zarr array if there is one protocol, else a name with the
-            file of each protocol.
+        predictions: Forecasts made elsewhere: a `.npy` or `.npz` file or zarr array if there is one protocol, else a name
+            with the file of each protocol.
         reference_solver: Whether the process's own solver is compared too, where the data were simulated.
         physics: Which physical quantities are measured, on the first field: `auto` for those that the process of simulated data
             brings, others for imported data, of which the frames alone are known.

@@ -47,11 +47,12 @@ def import_frames(
 
     Args:
         input: A file of NumPy, HDF5, MATLAB or netCDF with trajectories (N, T, H, W) or (N, T, C, H, W), or with one
-            trajectory (T, H, W); a folder of numbered PNG, JPEG or TIFF frames (one trajectory) or of such folders; a
+            trajectory (T, H, W); a folder of numbered PNG, JPEG, TIFF or VTK (.vti) frames (one trajectory) or of such folders; a
             TIFF file of many pages; or input and target frames in two files X_* and Y_*, given as either file or as
             their folder. Files or folders that are called train, val and test give the splits.
         output: Folder of the store. It appears once it is complete.
-        fields: Names of the fields, in the order of the channels. Three fields take the channels of colour images.
+        fields: Names of the fields, in the order of the channels. Three fields take the channels of colour images, and
+            arrays that are called like the fields are taken for them.
         frame_interval: Time between frames [t0].
         spacing: Distance between pixels [l0].
         boundary: Boundary condition of the simulation.

@@ -184,14 +184,18 @@ def answers(small_store):
     return np.stack([window.future.numpy() for window in protocol.windows(["c"])])
 
 
-@pytest.mark.parametrize("form", ["npy", "npy without fields", "zarr"])
+@pytest.mark.parametrize("form", ["npy", "npy without fields", "npz", "npz without fields", "zarr"])
 def test_predictions_of_others_are_scored_like_ours(small_store, tmp_path, answers, form):
     import zarr
 
-    path = tmp_path / ("theirs.zarr" if form == "zarr" else "theirs.npy")
+    path = tmp_path / f"theirs.{form.split()[0]}"
     shifted = answers + 0.5
     if form == "zarr":
         zarr.save_array(path, shifted)
+    elif form == "npz":
+        np.savez(path, shifted)
+    elif form == "npz without fields":
+        np.savez_compressed(path, truth=answers[:, :, 0, :8], forecast=shifted[:, :, 0], names=np.array(["a"]))
     else:
         np.save(path, shifted[:, :, 0] if "without" in form else shifted)
     evaluation(small_store, tmp_path / "out", [ExternalForecasts("Theirs", {"4->6": path})]).run(progress=False)
@@ -219,6 +223,28 @@ def test_predictions_that_do_not_fit_are_refused(small_store, tmp_path, answers)
         evaluation(
             small_store, tmp_path / "out", [ExternalForecasts("Theirs", {"4->6": tmp_path / "text.txt"})]
         ).begin()
+
+
+def test_archives_that_are_ambiguous_are_refused(small_store, tmp_path, answers):
+    def refused(said, **arrays):
+        np.savez(tmp_path / "theirs.npz", **arrays)
+        with pytest.raises(ValueError, match=said):
+            evaluation(
+                small_store, tmp_path / "out", [ExternalForecasts("Theirs", {"4->6": tmp_path / "theirs.npz"})]
+            ).begin()
+
+    refused(
+        r"a \(30, 6, 1, 16, 16\), b \(30, 6, 16, 16\), of which a and b have the shape", a=answers, b=answers[:, :, 0]
+    )
+    refused(r"of which none has the shape of the predictions, \(30, 6, 1, 16, 16\)", a=answers[1:], b=answers[:, 1:])
+    refused(r"have the shape \(29, 6, 1, 16, 16\), but 4->6 asks for \(30, 6, 1, 16, 16\)", a=answers[1:])
+    refused("is not a NumPy archive of numbers", a=np.array([{"a": 1}], dtype=object))
+    refused("predictions are real numbers", a=np.array(["a"]))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "theirs.npz").read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"cut.npz is not a NumPy archive"):
+        evaluation(small_store, tmp_path / "o", [ExternalForecasts("Theirs", {"4->6": tmp_path / "cut.npz"})]).begin()
+    with pytest.raises(ValueError, match="predictions are read from disk"):
+        ExternalForecasts("Theirs", {"4->6": "s3://bucket/theirs.npy"})
 
 
 # ----------------------------------------------------------------- the reference solver

@@ -315,7 +315,7 @@ def test_inputs_that_are_none(tmp_path: Path, place: Path, frames: np.ndarray) -
     (tmp_path / "movie.gif").touch()
     refused(tmp_path / "movie.gif", place, r"does not have a known format; give a .npy")
     (tmp_path / "nothing").mkdir()
-    refused(tmp_path / "nothing", place, r"holds neither numbered PNG, JPEG or TIFF frames nor folders")
+    refused(tmp_path / "nothing", place, r"holds neither numbered PNG, JPEG, TIFF or VTK frames nor folders")
     np.savez(tmp_path / "two.npz", a=frames, b=frames)
     refused(tmp_path / "two.npz", place, r"a \(5, 6, 12, 10\), b \(5, 6, 12, 10\); name one with dataset")
     refused(tmp_path / "two.npz", place, r"has no dataset c; it holds a", dataset="c")

@@ -1,7 +1,9 @@
 """Forecasts made elsewhere, read from files and scored like those of any model."""
 
 import hashlib
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +15,8 @@ from torch import Tensor
 from microevo.benchmark.competitors.base import Competitor, Forecast
 from microevo.benchmark.protocol import Protocol
 from microevo.data import TrajectoryStore, Window, WindowDataset
+from microevo.data.location import is_url
+from microevo.data.readers.arrays import npz_arrays
 from microevo.provenance import fingerprint
 
 T = TypeVar("T", np.ndarray, zarr.Array)
@@ -26,7 +30,8 @@ class ExternalForecasts(Competitor):
 
     - a `.npy` file or a zarr array of the shape (windows, horizon, fields, height, width); the axis of fields may be
       left out where there is one;
-    - or the `forecasts.zarr` that `python -m microevo predict` writes.
+    - a `.npz` file with one array, or one alone that has this shape;
+    - or the `forecasts.zarr` that `python -m microevo predict` writes, or a zip file of it.
 
     Args:
         name: Name of the row.
@@ -36,6 +41,9 @@ class ExternalForecasts(Competitor):
 
     def __init__(self, name: str, files: Mapping[str, str | Path], seed: int | None = None) -> None:
         super().__init__(name, seed)
+        for given in files.values():
+            if is_url(given):
+                raise ValueError(f"predictions are read from disk, but {given} is a URL; download it first")
         self.files = {protocol: Path(path) for protocol, path in files.items()}
         for path in self.files.values():
             if not path.exists():
@@ -57,10 +65,11 @@ class ExternalForecasts(Competitor):
         """Return the frames of the file, read batch by batch."""
         path = self.files[name]
         rows = {window: row for row, window in enumerate(windows.windows)}
-        frames = self._open(path, windows)
         target = (len(rows), protocol.horizon, len(windows.fields), *windows.store.image_shape)
+        possible = [target, target[:2] + target[3:]] if target[2] == 1 else [target]
+        frames = _from_npz(path, possible) if path.suffix == ".npz" else self._open(path, windows)
         shape = tuple(frames.shape)
-        if shape not in {target, target[:2] + target[3:]} or (len(shape) < len(target) and target[2] != 1):
+        if shape not in possible:
             raise ValueError(
                 f"the predictions {path} have the shape {shape}, but {name} asks for {target} (windows, frames, fields, "
                 "height, width); see the protocol for the number of windows"
@@ -80,11 +89,13 @@ class ExternalForecasts(Competitor):
             except ValueError as error:
                 raise ValueError(f"{path} is not a NumPy file of numbers; save it with numpy.save") from error
             return _check_real(array, path)
+        if path.suffix == ".zip":
+            return _ForecastStore(TrajectoryStore.open(path), windows)
         try:
             node = zarr.open(path, mode="r")
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(
-                f"{path} is neither a .npy file nor a zarr array; see the README for the layout"
+                f"{path} is neither a .npy or .npz file nor a zarr array; see the README for the layout"
             ) from error
         if isinstance(node, zarr.Array):
             return _check_real(node, path)
@@ -93,6 +104,22 @@ class ExternalForecasts(Competitor):
                 f"{path} is a zarr group that predict did not write; give the array in it ({', '.join(node) or 'it is empty'})"
             )
         return _ForecastStore(TrajectoryStore.open(path), windows)
+
+
+def _from_npz(path: Path, possible: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """The only array of an archive, or the only one that has a possible shape."""
+    try:
+        arrays = npz_arrays(path)
+        fitting = list(arrays) if len(arrays) == 1 else [name for name, one in arrays.items() if one.shape in possible]
+        if len(fitting) == 1:
+            return _check_real(arrays[fitting[0]].open(), path)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a NumPy archive of numbers; save it with numpy.savez") from error
+    inside = ", ".join(f"{name} {entry.shape}" for name, entry in arrays.items()) or "nothing"
+    count = f"{' and '.join(fitting)} have" if fitting else "none has"
+    raise ValueError(
+        f"{path} holds {inside}, of which {count} the shape of the predictions, {possible[0]}; save the predictions alone"
+    )
 
 
 def _check_real(array: T, path: Path) -> T:

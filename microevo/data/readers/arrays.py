@@ -69,7 +69,7 @@ def open_array(path: Path, options: ArrayOptions, stack: ExitStack) -> FrameSour
     if suffix not in SUFFIXES:
         raise ValueError(
             f"{path} does not have a known format; give a {', '.join(SUFFIXES)} or .tif file, or a folder of numbered "
-            "PNG, JPEG or TIFF frames"
+            "PNG, JPEG, TIFF or VTK (.vti) frames"
         )
     try:
         if suffix == ".npy":
@@ -181,7 +181,7 @@ def _check_equal(path: Path, names: list[str], sources: list[FrameSource]) -> No
 
 def _named_arrays(path: Path, suffix: str, dataset: str | None, stack: ExitStack) -> dict[str, NamedArray]:
     if suffix == ".npz":
-        return _npz_arrays(path)
+        return npz_arrays(path)
     if h5py.is_hdf5(path):
         return {name: _from_hdf5(entry) for name, entry in hdf5_arrays(path, dataset, stack).items()}
     if suffix == ".mat":
@@ -196,7 +196,8 @@ def _from_hdf5(entry: HDF5Array) -> NamedArray:
     return NamedArray(entry.shape, entry.dtype, entry.check, entry.decode, entry.reversed_axes, entry.is_alias)
 
 
-def _npz_arrays(path: Path) -> dict[str, NamedArray]:
+def npz_arrays(path: Path) -> dict[str, NamedArray]:
+    """The arrays of a NumPy archive, each of which is read when it is opened."""
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         for member in fnmatch.filter(archive.namelist(), "*.npy"):

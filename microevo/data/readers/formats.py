@@ -10,6 +10,7 @@ from microevo.data.readers.images import open_images
 from microevo.data.readers.pairs import find_pairs, is_half_of_pair, open_pair, open_pairs
 from microevo.data.readers.pixels import TIFF_SUFFIXES
 from microevo.data.readers.source import FrameSource
+from microevo.data.readers.vtk import VTK_SUFFIX
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def open_frames(
 
     Args:
         path: A file of NumPy, HDF5, MATLAB or netCDF, one of a pair `X_*`, `Y_*` of input and target frames, or a folder of
-            numbered images, of such folders, or of such pairs; or a TIFF file of many pages.
+            numbered images or VTK image data, of such folders, or of such pairs; or a TIFF file of many pages.
         fields: Names of the fields. Three fields take the channels of a colour image, and arrays that are called like
             the fields are taken for them.
         dataset: Names of the arrays in a file of several, separated by commas, one for each field; with a `*` the
@@ -53,9 +54,9 @@ def open_frames(
             if pairs:
                 yield open_pairs(pairs, options, stack)
             else:
-                yield open_images(path, len(fields), scale_integers, frame_number)
-        elif path.suffix.lower() in TIFF_SUFFIXES:
-            yield open_images(path, len(fields), scale_integers)
+                yield open_images(path, fields, scale_integers, frame_number)
+        elif path.suffix.lower() in (*TIFF_SUFFIXES, VTK_SUFFIX):
+            yield open_images(path, fields, scale_integers)
         elif is_half_of_pair(path):
             yield open_pair(path.with_name("X" + path.name[1:]), options, stack)
         else:

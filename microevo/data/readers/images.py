@@ -10,20 +10,23 @@ from microevo.data.readers.numbering import natural_key, ordered_frames
 from microevo.data.readers.pairs import SPLIT_WORDS
 from microevo.data.readers.pixels import IMAGE_SUFFIXES, TIFF_SUFFIXES, read_image
 from microevo.data.readers.source import FrameSource
+from microevo.data.readers.vtk import VTK_SUFFIX, read_vti
 
 Trajectory = list[Path]  # its frames, or one file that holds all of them
 
 
-def open_images(folder: Path, channels: int, scale_integers: bool, frame_number: str | None = None) -> FrameSource:
+def open_images(
+    folder: Path, fields: Sequence[str], scale_integers: bool, frame_number: str | None = None
+) -> FrameSource:
     """Open a folder of images as one trajectory, or a folder of such folders as one trajectory each.
 
     A TIFF file of many pages is a trajectory too, alone or among others in a folder. Folders that are called train,
-    val and test give the splits.
+    val and test give the splits. Files of VTK image data are frames like those of images.
 
     Args:
         folder: The folder, or a TIFF file of many pages.
-        channels: Number of fields. Three fields take the channels of a colour image.
-        scale_integers: Whether to divide integers by the largest value of their type.
+        fields: Names of the fields. Three fields take the channels of a colour image, and VTK arrays have these names.
+        scale_integers: Whether to divide the integers of images by the largest value of their type.
         frame_number: Regular expression with one group, the frame number in the names.
 
     Raises:
@@ -31,7 +34,9 @@ def open_images(folder: Path, channels: int, scale_integers: bool, frame_number:
     """
 
     def read_frames(path: Path) -> np.ndarray:
-        return read_image(path, channels, scale_integers)
+        if path.suffix.lower() == VTK_SUFFIX:
+            return read_vti(path, fields)
+        return read_image(path, len(fields), scale_integers)
 
     if folder.is_file():
         return _source([[folder]], read_frames)
@@ -75,7 +80,7 @@ def _trajectories(
             )
     if not any(trajectories):
         raise ValueError(
-            f"{folder} holds neither numbered PNG, JPEG or TIFF frames nor folders of them nor a pair X_*, Y_*; "
+            f"{folder} holds neither numbered PNG, JPEG, TIFF or VTK frames nor folders of them nor a pair X_*, Y_*; "
             "give a folder that does"
         )
     return trajectories
@@ -117,7 +122,9 @@ def _source(
 
 def _images(folder: Path) -> list[Path]:
     files = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
-    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    return [
+        path for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, VTK_SUFFIX) and not path.name.startswith(".")
+    ]
 
 
 def _subfolders(folder: Path) -> list[Path]:
