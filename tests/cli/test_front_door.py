@@ -67,7 +67,9 @@ def test_the_readmes_first_python_runs_in_a_fresh_process(tmp_path):
 
 
 @pytest.mark.slow  # tests/test_readme.py runs them in one process
-def test_every_block_of_the_readme_runs_in_a_fresh_process(tmp_path):
+def test_every_block_of_the_readme_runs_in_a_fresh_process(tmp_path, in_process):
+    few = ["--splits", "{train: 8, val: 2, test: 2}"]
+    in_process("simulate", "--config", ROOT / "data/recipes/demo.yaml", *few)  # `make demo` did
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         done = python(block, tmp_path)
         assert done.returncode == 0, done.stderr
