@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -62,7 +62,7 @@ class Forecaster(OptimisedModule, ABC):
         ValueError: A setting is out of its range.
     """
 
-    any_past: ClassVar[bool] = False
+    any_past: bool = False
 
     def __init__(
         self,

@@ -215,6 +215,7 @@ class LocalNet(Forecaster):
             raise ValueError(f"a context needs changes between past frames, but n_past is {self.n_past}")
         self.save_hyperparameters(logger=False)
         self.frames_in, self.frames_per_call = frames_in, frames_per_call
+        self.any_past = frames_in == 1 and not context  # then it looks at the last frame alone
         self.head, self.boundary, self.checkpointing = head, boundary, checkpointing
         fluxes = 2 if head == "conserving" else 1
         self.net = StepNet(

@@ -1,7 +1,5 @@
 """Persistence: the baseline forecast, in which nothing changes any more."""
 
-from typing import ClassVar
-
 from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
@@ -12,7 +10,7 @@ from microevo.models.forecaster import Forecaster
 class Persistence(Forecaster):
     """Repeats the last past frame. It takes frames of any size, has no parameters and cannot be trained."""
 
-    any_past: ClassVar[bool] = True
+    any_past = True
 
     def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
         """The last frame of `past`, `horizon` times."""

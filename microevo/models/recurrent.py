@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -75,7 +75,7 @@ class RecurrentForecaster(Forecaster):
         ValueError: `patch_size` is below 1, `sampling_until` is not a fraction, or `sampling_steps` is negative.
     """
 
-    any_past: ClassVar[bool] = True
+    any_past = True
 
     net: RecurrentNet
 

@@ -174,3 +174,11 @@ def test_neither_forecast_nor_loss_depends_on_the_unit_of_a_field():
         of_unit.append((model.loss(past, future).item(), model(past, 4) / scale))
     torch.testing.assert_close(of_unit[1][1], of_unit[0][1])
     assert of_unit[1][0] == pytest.approx(of_unit[0][0], rel=1e-4)
+
+
+def test_a_network_that_sees_one_frame_takes_any_number_of_past_frames():
+    model, past = strong(tiny(n_past=1)), waves(frames=4)
+    assert model.any_past
+    assert not tiny(frames_in=2).any_past
+    assert not tiny(context=2).any_past
+    assert torch.equal(model(past, 3), model(past[:, -1:], 3))
