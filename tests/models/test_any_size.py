@@ -70,7 +70,7 @@ def test_what_a_local_network_does_not_see_does_not_matter():
 
 def test_test_and_benchmark_take_any_size_and_say_so_once(make_store, capsys, caplog):
     store = make_store(splits=("train", "test", "test"), frames=5, shape=(6, 10), boundary="periodic")
-    data = TrajectoryDataModule(store.path, n_past=2, n_future=3, horizon=3, eval_batch_size=1)
+    data = TrajectoryDataModule(str(store.path), n_past=2, n_future=3, horizon=3, eval_batch_size=1)
     model = networks()["ConvLSTM"]
     with caplog.at_level("INFO"):
         (scores,) = trainer().test(model, datamodule=data, verbose=False)
