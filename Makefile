@@ -25,7 +25,7 @@ install: .venv/installed ## Make .venv and install microevo into it
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
 	@touch $@
 
-demo: .venv/installed ## Simulate, train four models, compare them (CPU, under ten minutes)
+demo: .venv/installed ## Simulate, train four models, compare them (CPU, ten to fifteen minutes)
 	$(RUN) simulate --config data/recipes/demo.yaml
 	@# Two at a time with a thread each: the local network takes as long as the other three.
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 fit-local fit-fcn fit-convlstm fit-predrnn
@@ -46,7 +46,7 @@ lint: .venv/installed ## Format, lint, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint ## Lint and the default tests (five minutes on 2 cores)
+test: lint ## Lint and the default tests (five to eight minutes on 2 cores)
 	$(PYTEST)=$(SHAPES),beartype.beartype -n 2 -m "not slow"
 
 test-all: lint ## Lint and all tests, the long ones too, with the shapes of all arrays checked
