@@ -13,6 +13,8 @@ from microevo.data.samplers import EvaluationSampler, ShuffledLoader, ShuffledSa
 from microevo.data.store import TrajectoryStore
 from microevo.data.windows import ChangeStatistics, Window, WindowDataset
 from microevo.metrics.span import Span
+from microevo.processes import rebuild
+from microevo.processes.process import find_process
 
 
 class TrajectoryDataModule(LightningDataModule):
@@ -142,6 +144,16 @@ class TrajectoryDataModule(LightningDataModule):
     def boundary(self) -> str:
         """Boundary condition of the store: `periodic`, `no-flux` or `unknown`; empty until a stage is set up."""
         return next((dataset.store.attributes["boundary"] for dataset in self.datasets.values()), "")
+
+    @property
+    def pixels_per_frame(self) -> float | None:
+        """How far the process reaches from one frame to the next, roughly [px]; None where it is not known."""
+        store = next((dataset.store for dataset in self.datasets.values()), None)
+        recipe = store.attributes["recipe"].get("process") if store is not None else None
+        if store is None or not isinstance(recipe, dict) or find_process(recipe["class_path"]) is None:
+            return None
+        distance = rebuild(**recipe).distance_per_frame
+        return None if distance is None else distance / store.attributes["spacing"]
 
     @property
     def spans(self) -> dict[str, Span]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
@@ -238,8 +239,22 @@ class LocalNet(Forecaster):
         if self.boundary == "store":
             self.boundary = "periodic" if data.boundary == "periodic" else "no-flux"
             self._apply_boundary()
+        self._compare_distances(data.pixels_per_frame)
         if self.trainer.ckpt_path is None and self.init_from is None:
             self.take_statistics(*map(torch.from_numpy, data.change_statistics()))
+
+    def _compare_distances(self, travelled: float | None) -> None:
+        """Say how far the network sees, beside how far the process reaches from one frame to the next."""
+        sees = self.net.receptive_field
+        sentence = f"LocalNet sees {sees} pixels to each side"
+        if travelled is not None:
+            distance = travelled * self.frames_per_call**0.5  # most processes diffuse
+            sentence += f"; in its step the process reaches about {distance:.2g}"
+            if sees < 2 * distance:
+                sentence += (
+                    ", of which it should see at least twice as much: add a scale to widths, or raise patch or blocks"
+                )
+        rank_zero_info(sentence)
 
     def take_statistics(
         self, change_rms: Float[Tensor, " C"], lowest: Float[Tensor, " C"], highest: Float[Tensor, " C"]

@@ -136,6 +136,11 @@ class DendriticSolidification(Process):
             )
 
     @property
+    def distance_per_frame(self) -> float:
+        """Length over which heat diffuses, sqrt(t)."""
+        return math.sqrt(self.frame_interval)
+
+    @property
     def interface_width(self) -> float:
         """10-90 % width of a flat interface at rest, without anisotropy [l0]."""
         return 4 * math.sqrt(2) * math.atanh(0.8) * self.eps_bar

@@ -118,6 +118,11 @@ class GrainGrowth(Process):
     # ------------------------------------------------------------ closed forms
 
     @property
+    def distance_per_frame(self) -> float:
+        """Length over which a boundary moves by its curvature, the square root of mobility times time."""
+        return math.sqrt(self.mobility * self.frame_interval)
+
+    @property
     def boundary_cells(self) -> float:
         """10-90 % width of an order parameter across a flat boundary [cells]."""
         return float(np.interp(self.gamma, GAMMAS, WIDTHS)) * math.sqrt(self.k)

@@ -91,6 +91,11 @@ class PlaneWave(Process):
             )
 
     @property
+    def distance_per_frame(self) -> float:
+        """How far the wave travels."""
+        return self.speed * self.frame_interval
+
+    @property
     def wavenumber(self) -> float:
         """|k| [rad / l0]."""
         return _wavenumber(self)

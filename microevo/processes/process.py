@@ -160,6 +160,14 @@ class Process(ABC):
         """
         return ()
 
+    @property
+    def distance_per_frame(self) -> float | None:
+        """How far matter, heat, a boundary or a wave travels from one frame to the next, roughly [l0]; None if it is not known.
+
+        A network that forecasts frame by frame must see about as far.
+        """
+        return None
+
     # ------------------------------------------------------------- parameters
 
     @property

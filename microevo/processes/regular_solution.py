@@ -118,6 +118,11 @@ class RegularSolution(Process):
         return ACCURATE_LIMIT * (self.kappa / self.diffusivity)
 
     @property
+    def distance_per_frame(self) -> float:
+        """Length over which matter diffuses in either phase, sqrt(D t) [px]."""
+        return math.sqrt(self.diffusivity * self.frame_interval)
+
+    @property
     def wells(self) -> tuple[float, float]:
         """Compositions of the two phases."""
         return _wells(self.omega)

@@ -107,6 +107,11 @@ class SpinodalDecomposition(Process):
         return (self.c_beta + self.c_alpha) / 2
 
     @property
+    def distance_per_frame(self) -> float:
+        """Length over which matter diffuses in either phase, sqrt(D t) with D = M f''."""
+        return math.sqrt(self.mobility * 8 * self.rho * self.half_gap**2 * self.frame_interval)
+
+    @property
     def interface_width(self) -> float:
         """10-90 % width of a flat interface [l0]."""
         return 2.0 * math.atanh(0.8) * (self.kappa / (2 * self.rho)) ** 0.5 / self.half_gap

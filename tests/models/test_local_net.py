@@ -27,6 +27,22 @@ def strong(model: LocalNet, std: float = 0.3) -> LocalNet:
 
 
 @pytest.mark.parametrize(
+    ("blocks", "sentence"),
+    [
+        (1, "LocalNet sees 7 pixels to each side; in its step the process reaches about 4.5, of which it should see"),
+        (4, "LocalNet sees 13 pixels to each side; in its step the process reaches about 4.5\n"),
+    ],
+)
+def test_a_training_says_how_far_the_network_sees(
+    small_store: Path, caplog: pytest.LogCaptureFixture, blocks: int, sentence: str
+):
+    data = TrajectoryDataModule(str(small_store), ["c"], n_past=1, n_future=2, horizon=4, batch_size=2)
+    trainer(max_steps=1).fit(LocalNet(widths=[4], blocks=blocks, n_past=1, horizon=4), data)
+
+    assert sentence in caplog.text
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         {"widths": (4,), "blocks": 3, "patch": 1},

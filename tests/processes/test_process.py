@@ -220,3 +220,18 @@ def test_a_store_of_an_earlier_version_has_the_present_words() -> None:
 def test_a_process_that_is_not_there_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="there is no process"):
         rebuild(path, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("process", "distance"),
+    [
+        (microevo.processes.RegularSolution(), 94**0.5),  # about 10 px in a frame of the published samples
+        (SpinodalDecomposition(), 20**0.5),  # M f'' = 2, ten units of time
+        (GrainGrowth(), 1.52**0.5),
+        (PlaneWave(), 2.981),
+        (microevo.processes.DendriticSolidification(), 0.003806**0.5),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_how_far_a_process_reaches_in_a_frame(process: Process, distance: float):
+    assert process.distance_per_frame == pytest.approx(distance, rel=1e-12)
