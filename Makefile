@@ -11,7 +11,7 @@ SHAPES := microevo.models,microevo.metrics,microevo.benchmark,microevo.data.wind
 PYTEST := $(BIN)/pytest --jaxtyping-packages
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-all published benchmark paper wheelhouse clean
+.PHONY: help install demo lint test test-all published benchmark paper study wheelhouse clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -86,6 +86,11 @@ MINUTES = $(if $(filter tiny,$(SCALE)),2.8,9)
 # A node without a network has no .venv: there the wheels of `make wheelhouse` are installed beside its own packages.
 paper: ## The paper's setting in MINUTES=9 of a GPU, into OUT=folder; SCALE=tiny rehearses it on a CPU
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) experiments/paper/paper.py --out $(OUT) --minutes $(MINUTES) --scale $(SCALE)
+
+STUDIES := $(basename $(notdir $(wildcard experiments/studies/*.yaml)))
+study: .venv/installed ## What changes when one thing is changed: NAME=receptive-field, or another of experiments/studies
+	$(if $(filter $(NAME),$(STUDIES)),,$(error NAME must be one of $(STUDIES)))
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/studies/study.py --config experiments/studies/$(NAME).yaml
 
 wheelhouse: .venv/installed ## Wheels for a machine without a network: PYTHON=3.12 HAVE=list of its packages
 	$(BIN)/python experiments/paper/wheelhouse.py $(addprefix --python ,$(VERSION)) $(addprefix --have ,$(HAVE)) \

@@ -37,6 +37,7 @@ class TrajectoryDataModule(LightningDataModule):
             training trajectories are held on the device that trains, where their windows are also cut and transformed.
         cache_limit: Size up to which `auto` reads the trajectories into memory [GB].
         num_workers: Number of loader processes. For data in memory or memory-mapped, 0 is fastest.
+        train_count: Number of training trajectories, the first of the split; null for all of them.
         predict_split: The split that `predict` forecasts.
         predict_count: Number of windows that `predict` forecasts; null for all of them.
     """
@@ -56,6 +57,7 @@ class TrajectoryDataModule(LightningDataModule):
         cache: Literal["auto", "yes", "no", "device"] = "auto",
         cache_limit: float = 4.0,
         num_workers: int = 0,
+        train_count: int | None = None,
         predict_split: Literal["train", "val", "test"] = "test",
         predict_count: int | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class TrajectoryDataModule(LightningDataModule):
             "eval_stride": eval_stride,
             "batch_size": batch_size,
             "eval_batch_size": eval_batch_size,
+            "train_count": train_count,
             "predict_count": predict_count,
         }.items():
             if value is not None and value < 1:
@@ -81,6 +84,7 @@ class TrajectoryDataModule(LightningDataModule):
         self.symmetries = list(symmetries)
         self.cache, self.cache_limit = cache, cache_limit
         self.num_workers = num_workers
+        self.train_count = train_count
         self.predict_split, self.predict_count = predict_split, predict_count
         self.datasets: dict[str, WindowDataset] = {}
         self._seen = (-1, 0)  # epoch of an interruption, and the number of its batches seen before
@@ -202,6 +206,13 @@ class TrajectoryDataModule(LightningDataModule):
         self, store: TrajectoryStore, split: str, n_future: int, stride: int, symmetries: list
     ) -> WindowDataset:
         trajectories = store.split(split)
+        if split == "train" and self.train_count is not None:
+            if self.train_count > len(trajectories):
+                raise ValueError(
+                    f"train_count is {self.train_count}, but {store.path} has {len(trajectories)} training trajectories; lower "
+                    "it, or simulate more"
+                )
+            trajectories = trajectories[: self.train_count]
         if not len(trajectories):
             counts = ", ".join(f"{len(store.split(name))} {name}" for name in ("train", "val", "test"))
             raise ValueError(

@@ -47,6 +47,15 @@ def test_evaluation_windows(small_store):
     assert _windows(module(small_store, predict_count=1), "predict") == [(6, 0)]
 
 
+def test_training_on_the_first_trajectories(small_store):
+    data = module(small_store, train_count=2)
+    data.setup("fit")
+    assert {trajectory for trajectory, _ in data.datasets["train"].windows} == {0, 1}
+    assert {trajectory for trajectory, _ in data.datasets["val"].windows} == {4, 5}
+    with pytest.raises(ValueError, match=r"train_count is 5, but .* has 4 training trajectories; lower it"):
+        module(small_store, train_count=5).setup("fit")
+
+
 def _windows(data, stage):
     data.setup(stage)
     loader = data.test_dataloader() if stage == "test" else data.predict_dataloader()

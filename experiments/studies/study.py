@@ -1,0 +1,219 @@
+"""What changes when one thing is changed: variants of an experiment, trained one after the other and compared.
+
+    python experiments/studies/study.py --config experiments/studies/receptive-field.yaml
+    make study NAME=receptive-field
+
+Every variant is a training of its own in `runs/studies`. What is done is kept: the same command goes on where it was
+stopped, and the table and the picture always show what is done so far.
+"""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from jsonargparse import ArgumentParser
+
+import microevo
+from microevo.data import TrajectoryStore
+from microevo.metrics.table import mean_at_leads
+from microevo.plot import frame_axes, save
+from microevo.provenance import write_file
+
+PERSISTENCE = "Persistence"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, as its YAML file has it.
+
+    Args:
+        question: What it answers, in a sentence.
+        experiment: Config of `fit` that all variants start from.
+        recipes: Config of `simulate` for each store.
+        store: Store of the test trajectories.
+        variants: Options of `fit` that make a variant, by its name; `experiment` among them replaces the config.
+        forecast_field: Field that is forecast; the store's first one unless given.
+        n_past: Input frames of the test; the forecast starts after them.
+        horizon: Frames forecast in the test.
+        seeds: Every variant is trained once with each.
+        leads: Lead times of the table [frames].
+        axis: Number that each variant stands for, to draw the error against it, and its name: `{pixels: [3, 5, 9]}`.
+    """
+
+    question: str
+    experiment: str
+    recipes: dict[str, str]
+    store: str
+    variants: dict[str, dict[str, Any]]
+    forecast_field: str | None = None
+    n_past: int = 10
+    horizon: int = 50
+    seeds: list[int] = field(default_factory=lambda: [0])
+    leads: list[int] = field(default_factory=lambda: [1, 10, 50])
+    axis: dict[str, list[float]] = field(default_factory=dict)
+
+
+def run(study: Study, name: str, output: Path, runs: Path) -> pd.DataFrame:
+    """Train and test what is missing.
+
+    Args:
+        study: The study.
+        name: Its name.
+        output: Folder of `<name>.csv`, `<name>.md` and `<name>.png`.
+        runs: Folder of the trainings.
+
+    Returns:
+        A row for each training that is done.
+    """
+    for store, recipe in study.recipes.items():
+        if not is_complete(store):
+            command("simulate", "--config", recipe, "--output", store)
+    rows: list[dict[str, Any]] = []
+    for seed in study.seeds:
+        for variant, options in study.variants.items():
+            rows.append(train_and_test(study, variant, dict(options), seed, runs / name))
+            table = pd.DataFrame(rows)
+            write_file(output / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+            write_file(output / f"{name}.md", markdown(study, name, table))
+            save(picture(study, table), output / f"{name}.png")
+            print(f"{variant}, seed {seed}: mean RMSE {rows[-1]['rmse_mean']:.4f}", flush=True)
+    return pd.DataFrame(rows)
+
+
+def train_and_test(study: Study, variant: str, options: dict[str, Any], seed: int, runs: Path) -> dict[str, Any]:
+    """The row of one training, which is made unless it is there."""
+    folder = runs / f"{re.sub(r'[^a-z0-9]+', '-', variant.lower()).strip('-')}-{seed}"
+    record = folder / "study.json"
+    asked = {"experiment": study.experiment, "options": options, "seed": seed, "test": [study.n_past, study.horizon]}
+    if record.exists():
+        known = json.loads(record.read_text())
+        if known["asked"] != asked:
+            sys.exit(f"{folder} was trained with {known['asked']}, not {asked}; remove it to train it again")
+        return known["row"]
+    experiment = options.pop("experiment", study.experiment)
+    words = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    minutes = command(
+        "fit", "--config", experiment, f"--run_dir={folder}", f"--seed_everything={seed}", "--ckpt_path=last",
+        "--trainer.logger=false", "--trainer.enable_progress_bar=false", *words,
+    )  # fmt: skip
+    row = {"variant": variant, "seed": seed, "core_minutes": round(minutes, 1)}
+    row |= score(study, folder / "checkpoints" / "last.ckpt")
+    write_file(record, json.dumps({"asked": asked, "row": row}, indent=2) + "\n")
+    return row
+
+
+def score(study: Study, checkpoint: Path) -> dict[str, Any]:
+    """Errors on the test trajectories, and those of Persistence."""
+    model = microevo.load_model(checkpoint)
+    model.horizon = study.horizon
+    if model.any_past:  # all variants forecast the same frames
+        model.n_past = study.n_past
+    store = TrajectoryStore.open(study.store)
+    table = microevo.evaluate(model, store, fields=[study.forecast_field or store.fields[0]])
+    curves = mean_at_leads(table, "rmse")
+    own = next(name for name in curves.index if name != PERSISTENCE)
+    squares = table[(table["metric"] == "mse") & (table["model"] == own)].groupby("trajectory")["value"].mean()
+    row = {"parameters": sum(p.numel() for p in model.parameters()), "rmse_mean": curves.loc[own].mean()}
+    row |= {f"rmse_{lead}": curves.loc[own, lead] for lead in study.leads}
+    row |= {"median_trajectory": np.sqrt(squares.median()), "worst_trajectory": np.sqrt(squares.max())}
+    return row | {"persistence_mean": curves.loc[PERSISTENCE].mean()}
+
+
+def markdown(study: Study, name: str, table: pd.DataFrame) -> str:
+    """The table as it is shown in the docs."""
+    columns = ["variant", "seed", "parameters", "core-minutes", "mean", *(f"at {lead}" for lead in study.leads)]
+    columns += ["median trajectory", "worst trajectory"]
+    lines = [
+        f"# {study.question}",
+        "",
+        f"`make study NAME={name}`: {study.experiment}, {len(study.variants)} variants, seeds "
+        f"{', '.join(map(str, study.seeds))}; RMSE over {study.horizon} lead times of the test trajectories of {study.store}, "
+        f"where Persistence has {table['persistence_mean'].iloc[0]:.3g}. One thread each.",
+        "",
+        f"| {' | '.join(columns)} |",
+        f"|---|{'---:|' * (len(columns) - 1)}",
+    ]
+    for row in table.to_dict("records"):
+        values = [row["rmse_mean"], *(row[f"rmse_{lead}"] for lead in study.leads)]
+        values += [row["median_trajectory"], row["worst_trajectory"]]
+        cells = [row["variant"], str(row["seed"]), f"{row['parameters']:,}", f"{row['core_minutes']:.1f}"]
+        lines.append(f"| {' | '.join([*cells, *(f'{value:.4f}' for value in values)])} |")
+    return "\n".join([*lines, "", f"![{study.question}]({name}.png)", ""])
+
+
+def picture(study: Study, table: pd.DataFrame) -> plt.Figure:
+    """Mean error of each variant, with a point for each seed."""
+    figure = plt.Figure(
+        figsize=(6.4, 0.9 + 0.42 * len(study.variants) if not study.axis else 3.6), layout="constrained"
+    )
+    axes = figure.add_subplot()
+    if study.axis:
+        ((label, places),) = study.axis.items()
+        place = dict(zip(study.variants, places, strict=True))
+        axes.plot(table["variant"].map(place), table["rmse_mean"], "o", label="mean over lead times")
+        axes.plot(
+            table["variant"].map(place),
+            table[f"rmse_{study.leads[0]}"],
+            "s",
+            mfc="none",
+            label=f"lead time {study.leads[0]}",
+        )
+        axes.set(xscale="log", yscale="log")
+        frame_axes(axes, label, "RMSE")
+        axes.legend(frameon=False, fontsize=9)
+    else:
+        names = list(study.variants)
+        axes.plot(table["rmse_mean"], table["variant"].map(names.index), "o")
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xlim(left=0)
+        frame_axes(axes, f"mean RMSE over {study.horizon} lead times", "")
+    return figure
+
+
+def is_complete(store: str) -> bool:
+    """Whether the store is there and finished."""
+    return Path(store).exists() and TrajectoryStore.open(store, unfinished=True).attributes["complete"]
+
+
+def command(*words: str) -> float:
+    """Run a command of microevo on one thread; the minutes of a core that it took."""
+    print("$ python -m microevo", *words, flush=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "microevo", *words], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        sys.exit(
+            f"microevo {words[0]} ended with exit code {done.returncode}; the study goes on from here when it is called again"
+        )
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
+
+
+def read(path: Path) -> Study:
+    """The study of a YAML file; a misspelt setting ends with a sentence."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(Study, "study")
+    return parser.instantiate_classes(parser.parse_path(path)).study
+
+
+def main() -> None:
+    """The command line."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="YAML file of the study")
+    parser.add_argument("--output", type=Path, default=Path("results/studies"), help="folder of tables and pictures")
+    parser.add_argument("--runs", type=Path, default=Path("runs/studies"), help="folder of the trainings")
+    args = parser.parse_args()
+    run(read(args.config), args.config.stem, args.output, args.runs)
+
+
+if __name__ == "__main__":
+    main()
