@@ -252,6 +252,7 @@ def test_defaults_are_what_the_experiments_rely_on():
         entry["class_path"].rsplit(".", 1)[-1]: entry.get("init_args", {}) for entry in defaults["trainer"]["callbacks"]
     }
     assert callbacks["ModelCheckpoint"]["monitor"] == callbacks["EarlyStopping"]["monitor"] == "val/mse"
+    assert not callbacks["EarlyStopping"]["check_finite"]  # single steps are learnt before long forecasts
     assert not callbacks["ModelCheckpoint"]["auto_insert_metric_name"]  # a slash in a file name makes a folder
 
 

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from microevo.callbacks.run import batches_taken
 from microevo.models import Forecaster
@@ -52,6 +53,12 @@ class Progress(Callback):
             if seconds > 100 * 60:
                 spoken = f"{seconds / 3600:.1f} h"
             self._say(trainer, f"about {spoken} for {steps - trainer.global_step:,.0f} steps, and the validations")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say why a training ends before its planned end."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and (reason := callback.stopping_reason_message):
+                self._say(trainer, f"stopped early after step {trainer.global_step}: {' '.join(reason.split())}")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say if batches are left out of `validate`."""

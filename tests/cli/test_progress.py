@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from toy_windows import loader, trainer, windows
 
 from microevo.cli.progress import Progress
@@ -17,3 +18,11 @@ def test_a_long_training_says_how_long_it_will_take(steps: int, said: bool, caps
     trainer(max_steps=steps, callbacks=[Progress()]).fit(model, loader(windows(), batch_size=1))
     found = re.findall(r"^about (\d+ s|\d+ min) for (\d+) steps, and the validations$", capsys.readouterr().out, re.M)
     assert [count for _, count in found] == ["109"] * said
+
+
+def test_a_training_that_ends_early_says_why(capsys: pytest.CaptureFixture):
+    batches = loader(windows(), batch_size=4)
+    early = EarlyStopping("val/mse", patience=1, stopping_threshold=1e9)
+    model = LocalNet(widths=[2], blocks=1, n_past=4, horizon=4)
+    trainer(max_epochs=9, callbacks=[Progress(), early]).fit(model, batches, batches)
+    assert re.search(r"^stopped early after step 1: .*val/mse", capsys.readouterr().out, re.M)
