@@ -48,7 +48,7 @@ def evaluate(
     Returns:
         The table that `python -m microevo test` writes: a row for each model, metric, trajectory, window and lead time, with the
         columns `process`, `model`, `seed`, `metric`, `trajectory`, `start`, `lead` and `value`.
-        `microevo.metrics.mean_at_leads` averages it.
+        `microevo.metrics.table.mean_at_leads` averages it.
 
     Raises:
         FileNotFoundError: There is no such checkpoint or store.

@@ -60,11 +60,6 @@ def forecast_schema(
 def draw_forecasts(store: TrajectoryStore, model: str, count: int) -> list[Path]:
     """Draw the first forecasts of a store beside it, as filmstrips (PNG) and animations (GIF).
 
-    Args:
-        store: A store of forecasts, with or without the truth.
-        model: Name of the model.
-        count: Number of forecasts to draw.
-
     Returns:
         The filmstrips.
     """

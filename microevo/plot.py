@@ -167,14 +167,7 @@ def frame_axes(axes: Axes, x: str, y: str) -> None:
 
 
 def animation(truth: Frames | None, forecast: Frames, path: str | Path, frames_per_second: float = 12.0) -> Path:
-    """Write truth, forecast and error side by side as a GIF that repeats forever; without a truth the forecast alone.
-
-    Args:
-        truth: One field of one trajectory. Its first frame has the lead time 1.
-        forecast: The forecast of the same frames.
-        path: File to write. Its folder is made.
-        frames_per_second: Frame rate [1/s].
-    """
+    """Write truth, forecast and error side by side as a GIF that repeats forever; without a truth the forecast alone."""
     path = Path(path)
     if truth is None:
         low, high, _ = _ranges(forecast, np.zeros(1))
@@ -216,13 +209,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def _grid(
-    rows: int,
-    columns: int,
-    shape: tuple[int, ...],
-    title: str,
-    cell: float,
-    bars: bool = True,
-    captions: bool = False,
+    rows: int, columns: int, shape: tuple[int, ...], title: str, cell: float, bars: bool = True, captions: bool = False
 ) -> tuple[Figure, np.ndarray]:
     """A figure of `rows` x `columns` panels with the aspect ratio of `shape`, each `cell` inches wide.
 

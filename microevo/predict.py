@@ -38,7 +38,7 @@ def predict(
     overwrite: bool = False,
     command: str = "",
 ) -> TrajectoryStore:
-    """Forecast how new frames go on, with a trained network.
+    """Forecast the continuation of new frames with a trained network.
 
     The last frames of each trajectory are the input, as many as the network takes. The values have to mean what they
     meant in training: `value_range` is that of the import whose store the network was trained on.
@@ -135,9 +135,9 @@ class _NewFrames:
 @contextlib.contextmanager
 def _open_input(input: str, fields: list[str], options: Mapping[str, Any]) -> Iterator[_NewFrames]:
     if may_be_store(input):
-        if given := [name for name, value in options.items() if value is not None]:
+        if explicit := [name for name, value in options.items() if value is not None]:
             raise ValueError(
-                f"{', '.join(given)} is for files, but {input} is a store, which knows its frames; leave it out"
+                f"{', '.join(explicit)} is for files, but {input} is a store, which knows its frames; leave it out"
             )
         store = TrajectoryStore.open(input)
         if missing := [name for name in fields if name not in store.fields]:

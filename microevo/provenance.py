@@ -44,7 +44,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
     `path` is complete or absent at any moment, also after a crash of the machine, and may be written by several
     processes at once. Its folder is made. The temporary file has another suffix: writers that choose a format by the
-    suffix must be told it.
+    suffix need it explicitly.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")

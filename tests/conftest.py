@@ -72,8 +72,8 @@ def make_store(tmp_path: Path) -> Callable[..., TrajectoryStore]:
     ) -> TrajectoryStore:
         generator = np.random.default_rng(0)
         if values is None:
-            drawn = [generator.random((frames, len(fields), *shape), dtype=np.float32) for _ in splits]
-            values = np.stack(drawn)
+            sampled = [generator.random((frames, len(fields), *shape), dtype=np.float32) for _ in splits]
+            values = np.stack(sampled)
         layout = StoreSchema(
             fields=tuple(Field(field, field, "1") for field in fields),
             frames=values.shape[1],

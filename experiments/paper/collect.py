@@ -96,9 +96,9 @@ def _markdown(records: Mapping[str, Any], scores: pd.DataFrame, speed: list[dict
         for row in scores.to_dict("records"):
             comparable = row["model"] == "FCN" and row["protocol"].startswith("10->90")
             limit = PUBLISHED.get(row["benchmark"]) if comparable else None
-            told = f"RMSE < {limit['rmse']}, SSIM > {limit['ssim']}" if limit else ""
+            published = f"RMSE < {limit['rmse']}, SSIM > {limit['ssim']}" if limit else ""
             values = " | ".join(f"{row[name]:.3g}" for name in ("rmse_mean", "rmse_last", "ssim_mean", "ssim_last"))
-            lines.append(f"| {row['benchmark']}, {row['protocol']} | {row['model']} | {values} | {told} |")
+            lines.append(f"| {row['benchmark']}, {row['protocol']} | {row['model']} | {values} | {published} |")
     if speed:
         lines += [
             "",
@@ -113,10 +113,10 @@ def _markdown(records: Mapping[str, Any], scores: pd.DataFrame, speed: list[dict
             lines.append(f"| {row['benchmark']} | {row['model']} | {costs} | {times} | {row['paper'] or ''} |")
     lines += ["", "| part | status | seconds | |", "|---|---|---:|---|"]
     for name, part in records.items():
-        told = part.get("why") or ", ".join(
+        detail = part.get("why") or ", ".join(
             f"{key} {part[key]:.4g}" for key in ("steps", "epochs", "windows_per_second", "batch") if key in part
         )
-        lines.append(f"| {name} | {part['status']} | {part.get('seconds', 0):.0f} | {told} |")
+        lines.append(f"| {name} | {part['status']} | {part.get('seconds', 0):.0f} | {detail} |")
     return "\n".join(lines) + "\n"
 
 

@@ -30,7 +30,7 @@ class Paper:
     Args:
         scale: Sizes of everything.
         minutes: Time for all of it.
-        work: Folder of stores, runs and results; a later call goes on there.
+        work: Folder of stores, runs and results; a later call resumes there.
         out: Folder of what is to be kept.
     """
 

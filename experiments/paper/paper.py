@@ -4,7 +4,7 @@
     make paper OUT=folder SCALE=tiny             # the rehearsal: every part, in under three minutes of a CPU
 
 Parts run in two lanes at once: the cores simulate while the GPU trains on what is there. A part that no longer fits is
-skipped with a sentence. What is done is in OUT at once, and the same command goes on from there.
+skipped with a sentence. What is done is in OUT at once, and the same command resumes from there.
 """
 
 import argparse
@@ -49,10 +49,10 @@ def main() -> None:
     try:
         schedule.run()
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+        sys.exit("interrupted; the same command resumes from here")
     undone = [name for name, record in schedule.records.items() if record["status"] != "done"]
     print(f"{args.out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
-    print(f"not done: {', '.join(undone)}; the same command goes on" if undone else "all parts are done")
+    print(f"not done: {', '.join(undone)}; the same command resumes" if undone else "all parts are done")
 
 
 if __name__ == "__main__":

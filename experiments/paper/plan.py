@@ -166,7 +166,7 @@ TINY = Scale(
 
 SCALES = {"full": FULL, "tiny": TINY}
 
-# The paper's limits for its FCN, 10 frames shown and 90 forecast (arXiv 2602.19915), and how much faster it found it
+# The paper's limits for its FCN, 10 input frames and 90 forecast (arXiv 2602.19915), and how much faster it found it
 # than PredRNN++ and ConvLSTM.
 PUBLISHED = {"grain-growth": {"rmse": 0.11, "ssim": 0.86}, "spinodal-published": {"rmse": 0.10, "ssim": 0.92}}
 PUBLISHED_SPEED = {"ConvLSTM": 17.6, "PredRNN++": 44.5}

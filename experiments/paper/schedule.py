@@ -58,7 +58,7 @@ class Schedule:
     Args:
         parts: What to do, the most telling first in each lane.
         seconds: Time for all of it, counted from now.
-        state: File that says what is done; a later call goes on from there.
+        state: File that says what is done; a later call resumes from there.
         log: File that the output of all commands is appended to.
         after: Called after each part, with the records of all parts so far.
         context: How processes are started.
@@ -153,13 +153,13 @@ class Schedule:
         print(f"[{begin - self.begin:5.0f} s] {part.name}: {budget:.0f} s", flush=True)
         self._note(part, "running")
         try:
-            told = part.work(budget)
+            result = part.work(budget)
         except PartError as error:
             self._note(part, "failed", str(error), seconds=time.monotonic() - begin)
         except Exception as error:
             self._note(part, "failed", f"{type(error).__name__}: {error}", seconds=time.monotonic() - begin)
         else:
-            self._note(part, "done", **{"seconds": time.monotonic() - begin} | told)
+            self._note(part, "done", **{"seconds": time.monotonic() - begin} | result)
 
     def _wait_for(self, part: Part) -> str:
         """Wait for what a part needs; the name of what it will not get."""
@@ -182,11 +182,11 @@ class Schedule:
         # What an earlier call left undone is settled only when this call has come to it.
         return status == "done" or (status in ("failed", "skipped") and self.records[name]["call"] == self.begin)
 
-    def _note(self, part: Part, status: str, why: str = "", **told: Any) -> None:
+    def _note(self, part: Part, status: str, why: str = "", **details: Any) -> None:
         with self._change:
             record = {"status": status, "lane": part.lane, "call": self.begin}
-            self.records[part.name] = record | ({"why": why} if why else {}) | told
-            # What a stop cut short is no failure: the next call does it again.
+            self.records[part.name] = record | ({"why": why} if why else {}) | details
+            # What a stop cut short is not a failure: the next call does it again.
             if status == "done" or (status != "running" and not self._stopped):
                 write_file(self.state, json.dumps(self.records, indent=2))
                 now = time.monotonic() - self.begin

@@ -43,7 +43,7 @@ def needs(name: str, extras: frozenset[str], python: str) -> Iterator[Requiremen
     for text in distribution(name).requires or ():
         requirement = Requirement(text)
         marked = [Environment(**environment, extra=extra) for extra in (extras or {""})]  # type: ignore[typeddict-item]
-        if requirement.marker is None or any(requirement.marker.evaluate(dict(one)) for one in marked):
+        if requirement.marker is None or any(requirement.marker.evaluate(dict(environment)) for environment in marked):
             yield requirement
 
 

@@ -69,14 +69,14 @@ def goals_markdown(table: pd.DataFrame) -> str:
     ]
     ours = table[(table["solver"] == "microevo") & (table["precision"] == "float32") & (table["batch"] == 8)]
     for _, row in ours.iterrows():
-        verdicts = (
+        findings = (
             ("py-pde_ratio", row.get("py-pde_ratio", float("nan")) >= LEAST_RATIO),
             ("exponax_ratio", row.get("exponax_ratio", float("nan")) > 1),
             ("floor_ratio", row["floor_ratio"] <= MOST_FLOOR),
         )
         reached = " | ".join(
             "not measured" if pd.isna(row.get(name)) else f"{row[name]:.3g} {'yes' if well else 'NO'}"
-            for name, well in verdicts
+            for name, well in findings
         )
         lines.append(f"| {row['cells']} | {row['setting']} | {row['cpu']:.3g} | {reached} |")
     return "\n".join(lines)

@@ -5,13 +5,4 @@ from microevo.benchmark.evaluation import Evaluation, Scores
 from microevo.benchmark.protocol import Protocol
 from microevo.benchmark.run import run
 
-__all__ = [
-    "Competitor",
-    "Evaluation",
-    "ExternalForecasts",
-    "Model",
-    "Protocol",
-    "ReferenceSolver",
-    "Scores",
-    "run",
-]
+__all__ = ["Competitor", "Evaluation", "ExternalForecasts", "Model", "Protocol", "ReferenceSolver", "Scores", "run"]

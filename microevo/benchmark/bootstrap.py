@@ -84,11 +84,11 @@ class Samples:
         low, high = self._ends(self._resample(name)[:, chosen].mean(axis=1), name)
         return Interval(mean, float(low), float(high))
 
-    def difference(self, one: str, other: str) -> Interval:
+    def difference(self, name: str, other: str) -> Interval:
         """Mean of one competitor minus that of another, over all lead times and on the same trajectories."""
-        resampled = (self._resample(one) - self._resample(other)).mean(axis=1)
-        low, high = self._ends(resampled, one, other)
-        return Interval(float((self.mean(one) - self.mean(other)).mean()), float(low), float(high))
+        resampled = (self._resample(name) - self._resample(other)).mean(axis=1)
+        low, high = self._ends(resampled, name, other)
+        return Interval(float((self.mean(name) - self.mean(other)).mean()), float(low), float(high))
 
     def _ends(self, resampled: Float[np.ndarray, "resamples ..."], *names: str) -> Float[np.ndarray, "2 ..."]:
         """Ends of the interval of resampled means, for the smaller of the samples that they are means of."""
@@ -131,8 +131,8 @@ def _weights(resamples: int, groups: tuple[int, ...], key: tuple[int, ...]) -> F
     """The weight of each sample in each resampled mean; the samples of a group are resampled together."""
     _, member = np.unique(groups, return_inverse=True)
     count = int(member.max()) + 1
-    drawn = np.random.default_rng(key).multinomial(count, [1 / count] * count, size=resamples)[:, member]
-    return drawn / drawn.sum(axis=1, keepdims=True)
+    counts = np.random.default_rng(key).multinomial(count, [1 / count] * count, size=resamples)[:, member]
+    return counts / counts.sum(axis=1, keepdims=True)
 
 
 def not_significant(samples: Samples) -> list[tuple[str, str]]:
@@ -149,7 +149,9 @@ def not_significant(samples: Samples) -> list[tuple[str, str]]:
 
 def single_runs(samples: Samples) -> list[str]:
     """Models of which there is one training only, although another seed would have given another model."""
-    return [one for one in samples.forecasters if one not in (BASELINE, REFERENCE) and len(samples.values[one]) == 1]
+    return [
+        name for name in samples.forecasters if name not in (BASELINE, REFERENCE) and len(samples.values[name]) == 1
+    ]
 
 
 def _excludes_zero(difference: Interval) -> bool:

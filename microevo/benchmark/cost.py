@@ -7,7 +7,7 @@ import time
 import typing
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, runtime_checkable
 
 import pandas as pd
@@ -60,7 +60,7 @@ def measure_cost(
     horizon = future.shape[1]
     seconds = measure_seconds(forecasters, past, horizon, repeats, warmup)
     throughput = measure_throughput(forecasters, lambda size: windows(size)[0], horizon, repeats, warmup, largest_batch)
-    trained = {name: one for name, one in forecasters.items() if isinstance(one, Trainable) and parameters(one)}
+    trained = {name: net for name, net in forecasters.items() if isinstance(net, Trainable) and parameters(net)}
     batch = min(TRAINING_BATCH, largest_batch)
     training = measure_training(trained, *windows(batch), repeats=repeats, warmup=warmup)
     rows = []
@@ -139,18 +139,13 @@ def measure_training(
     copies = {name: copy.deepcopy(network).train() for name, network in networks.items()}
     optimisers = {name: torch.optim.AdamW(network.parameters()) for name, network in copies.items()}
     future = future[:, : past.shape[1]]
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
-    for turn in range(-warmup, repeats):
-        for name, network in copies.items():
-            _synchronise(past.device)
-            start = time.perf_counter()
-            optimisers[name].zero_grad()
-            network.loss(past, future).backward()
-            optimisers[name].step()
-            _synchronise(past.device)
-            if turn >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+
+    def step(name: str) -> None:
+        optimisers[name].zero_grad()
+        copies[name].loss(past, future).backward()
+        optimisers[name].step()
+
+    return _take_turns(step, list(networks), past.device, repeats, warmup, progress=False)
 
 
 def parameters(net: nn.Module) -> int:
@@ -165,11 +160,6 @@ def multiply_adds(forecaster: ForecastFunction, past: Float[Tensor, "B n_past C 
     counts a multiply-add as two). Norms, activations and Fourier transforms are left out. The paper's 9.327 G
     for the FCN (arXiv 2602.19915, table 1) comes from fvcore, which adds the norms, and is one block of 10
     frames from 10; its figures for the recurrent networks are forecasts of 90 frames.
-
-    Args:
-        forecaster: Called as `forecaster(past, horizon)`.
-        past: Frames to start from; only the first trajectory is used.
-        horizon: Frames to forecast.
     """
     counter = FlopCounterMode(display=False)
     with _evaluating(forecaster), torch.no_grad(), counter:
@@ -182,11 +172,6 @@ def peak_memory(forecaster: ForecastFunction, past: Float[Tensor, "B n_past C H 
 
     On CUDA the allocator's own peak is read. On a CPU every tensor is followed from the operation that makes
     it to its release; scratch space inside an operation is not seen. `method` says which of the two it is.
-
-    Args:
-        forecaster: Called as `forecaster(past, horizon)`.
-        past: Frames to start from, the whole batch.
-        horizon: Frames to forecast.
     """
     states = _states(forecaster)
     held = sum(state.nbytes for state in states) + past.nbytes
@@ -214,7 +199,7 @@ def forecast_rmse(
 ) -> float:
     """`mean_rmse` of a forecaster, which gets one window at a time: that needs no more memory than to time it."""
     with _evaluating(forecaster), torch.no_grad():
-        return mean_rmse(torch.cat([forecaster(one[None], future.shape[1]) for one in past]), future)
+        return mean_rmse(torch.cat([forecaster(window[None], future.shape[1]) for window in past]), future)
 
 
 def measure_seconds(
@@ -246,18 +231,29 @@ def measure_seconds(
     """
     if repeats < 1 or warmup < 0:
         raise ValueError(f"repeats must be at least 1 and warmup at least 0, got {repeats} and {warmup}.")
-    seconds: dict[str, list[float]] = {name: [] for name in forecasters}
-    turns = [(turn, name) for turn in range(-warmup, repeats) for name in forecasters]
+    with ExitStack() as stack, torch.no_grad():
+        for forecaster in forecasters.values():
+            stack.enter_context(_evaluating(forecaster))
+        return _take_turns(
+            lambda name: forecasters[name](past, horizon), list(forecasters), past.device, repeats, warmup, progress
+        )
+
+
+def _take_turns(
+    call: Callable[[str], object], names: list[str], device: torch.device, repeats: int, warmup: int, progress: bool
+) -> dict[str, list[float]]:
+    """Seconds of each call after the first `warmup` ones, by name; the device is synchronised before and after each."""
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    turns = [(turn, name) for turn in range(-warmup, repeats) for name in names]
     with tqdm(turns, desc="timing", unit="forecast", disable=not progress) as bar:
         for turn, name in bar:
             bar.set_postfix_str(name)
-            with _evaluating(forecasters[name]), torch.no_grad():
-                _synchronise(past.device)
-                start = time.perf_counter()
-                forecasters[name](past, horizon)
-                _synchronise(past.device)
-                if turn >= 0:
-                    seconds[name].append(time.perf_counter() - start)
+            _synchronise(device)
+            start = time.perf_counter()
+            call(name)
+            _synchronise(device)
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
     return seconds
 
 

@@ -97,14 +97,14 @@ class Scores:
         for name, metric in self.pixel.items():
             values = np.where(finite.numpy(), metric(safe, target).numpy(), np.nan)
             blocks[Key("metric", name)] = Block(values, leads)
-        for one in registered(conventions=True):
-            if one.of == "leads" and one.source in self.pixel:
-                found = one.function(blocks[Key("metric", one.source)].values)
+        for derived in registered(conventions=True):
+            if derived.of == "leads" and derived.source in self.pixel:
+                found = derived.function(blocks[Key("metric", derived.source)].values)
                 if isinstance(found, CorrelationTime):
                     block = Block(found.lead.numpy()[:, None], None, found.censored.numpy()[:, None])
                 else:
                     block = Block(found[:, None])
-                blocks[Key("metric", one.name)] = block
+                blocks[Key("metric", derived.name)] = block
         of_truth = measure(statistics, target, past)
         for quantity in statistics:
             error = quantity.distance(measured[quantity.name], of_truth[quantity.name])
@@ -315,7 +315,9 @@ def _check_names(competitors: Sequence[Competitor]) -> None:
     """Check that competitors of one name are training seeds of one model."""
     for name in dict.fromkeys(competitor.name for competitor in competitors):
         seeds = [competitor for competitor in competitors if competitor.name == name]
-        if len({type(one) for one in seeds}) > 1 or (len(seeds) > 1 and any(one.seed is None for one in seeds)):
+        if len({type(competitor) for competitor in seeds}) > 1 or (
+            len(seeds) > 1 and any(competitor.seed is None for competitor in seeds)
+        ):
             raise ValueError(
                 f"several competitors are called {name}, but they are not seeds of one model; give them different names"
             )

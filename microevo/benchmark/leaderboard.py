@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from microevo.benchmark.bootstrap import Interval, Samples
 from microevo.benchmark.competitors import BASELINE, TRUTH
 from microevo.benchmark.long_table import FINITE, Key
 from microevo.benchmark.results import ScoreTable
-from microevo.metrics import find, shown
+from microevo.metrics import find, shown, unit_for
 
 RMSE = Key("metric", "rmse")
 SUMMARY = (
@@ -54,7 +54,7 @@ class Score:
     @property
     def label(self) -> str:
         """The title with its unit, for a heading or an axis."""
-        return self.title if self.unit in ("1", "field") else f"{self.title} [{self.unit}]"
+        return self.title if self.unit == "1" else f"{self.title} [{self.unit}]"
 
     def best(self, means: Mapping[str, float]) -> float:
         """The best of some means, NaN if there is none."""
@@ -194,13 +194,7 @@ class Leaderboard:
 
     @classmethod
     def of(cls, protocol: str, table: ScoreTable, leads: Sequence[int]) -> "Leaderboard":
-        """Average the scores of a protocol.
-
-        Args:
-            protocol: Name of the protocol.
-            table: Its scores.
-            leads: Lead times of the tables; those beyond the horizon are left out.
-        """
+        """Average the scores of a protocol."""
         horizon = table.record["horizon"]
         leads = [lead for lead in leads if lead <= horizon] or [horizon]
         rmse = table.samples(RMSE)
@@ -209,11 +203,11 @@ class Leaderboard:
         means = {name: rmse.interval(name).mean for name in rmse.forecasters}
         standings = []
         for name in table.names:
-            seeds = sum(one["name"] == name for one in table.competitors)
+            seeds = sum(competitor["name"] == name for competitor in table.competitors)
             skill = _skill(name, means)
             standing = Standing(name, seeds, seeds * len(table.windows), table.non_finite(name), skill)
             standings += [standing] if name != TRUTH else []
-        standings.sort(key=lambda one: _place(one.name, means.get(one.name, math.nan)))
+        standings.sort(key=lambda standing: _place(standing.name, means.get(standing.name, math.nan)))
         known = [quantity for quantity in quantities if quantity is not None]
         return cls(protocol, leads, standings, metrics, known, rmse, undefined(table), zero_frames(table))
 
@@ -237,7 +231,7 @@ class Leaderboard:
         all its forecasts.
         """
         rows: list[dict[str, Any]] = []
-        non_finite = {one.name: one.non_finite for one in self.standings}
+        non_finite = {standing.name: standing.non_finite for standing in self.standings}
         order = [*non_finite, TRUTH]
         for curves in self.scores if self.rmse.forecasters else []:
             for name in sorted(curves.curves, key=order.index):
@@ -258,14 +252,21 @@ class Leaderboard:
 def metric_scores(record: Mapping[str, Any]) -> list[Score]:
     """The metrics that follow from those of frames in the record of a protocol."""
     scores = [
-        Score(key=Key("metric", one.name), title=one.title, unit=one.unit, better=one.better, whole=one.whole)
-        for one in shown([metric["name"] for metric in record["metrics"]])
+        Score(
+            key=Key("metric", metric.name),
+            title=metric.title,
+            unit=metric.unit,
+            better=metric.better,
+            whole=metric.whole,
+        )
+        for metric in shown([metric["name"] for metric in record["metrics"]])
     ]
     for metric in record["metrics"]:
         if find(metric["name"]) is None:  # its module is not imported here
             key = Key("metric", metric["name"])
             scores.append(Score(key=key, title=metric["title"], unit=metric["unit"], better=metric["better"]))
-    return scores
+    units = record.get("units", {}).values()
+    return [replace(score, unit=unit_for(score.unit, units)) for score in scores]
 
 
 def undefined(table: ScoreTable) -> dict[str, dict[str, int]]:
@@ -297,7 +298,7 @@ def undefined(table: ScoreTable) -> dict[str, dict[str, int]]:
 def zero_frames(table: ScoreTable) -> int:
     """Number of target frames in which a forecast has an infinite relative L2, because the truth is zero everywhere."""
     key = Key("metric", "relative_l2")
-    blocks = [block for one in table.competitors if (block := table.block(one["label"], key)) is not None]
+    blocks = [block for competitor in table.competitors if (block := table.block(competitor["label"], key)) is not None]
     return int(np.logical_or.reduce([np.isinf(block.values) for block in blocks]).sum()) if blocks else 0
 
 
@@ -319,7 +320,8 @@ def _quantity(table: ScoreTable, record: Mapping[str, Any], leads: Sequence[int]
         keys = [Key("quantity", name, k) for k in range(len(record["bins"]["middles"]))]
         samples = table.samples(*keys)  # bins beside each other in place of lead times: one bootstrap for all of them
         curves = {
-            one: np.stack([samples.mean(one), *samples.band(one)]).reshape(3, len(keys), -1) for one in samples.values
+            label: np.stack([samples.mean(label), *samples.band(label)]).reshape(3, len(keys), -1)
+            for label in samples.values
         }
         bins = Bins(**record["bins"], leads=table.leads(keys[0]), curves=curves)
     if "fit" in record and table.has(Key("fit", record["fit"]["name"])):

@@ -114,8 +114,8 @@ class LongTable:
             write_file(path, json.dumps(settings, indent=2) + "\n")
             return
         previous, now = json.loads(path.read_text()), json.loads(json.dumps(settings))
-        for one in (previous, now):
-            one["scores"] = sorted(one["scores"])
+        for about in (previous, now):
+            about["scores"] = sorted(about["scores"])
         meaning = {
             "protocol": "settings of the protocol or data",
             "fingerprint": "weights or predictions",

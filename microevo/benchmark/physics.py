@@ -8,13 +8,7 @@ import numpy as np
 
 from microevo.benchmark.competitors.reference_solver import StoredProcess
 from microevo.data import TrajectoryStore
-from microevo.metrics import (
-    Quantity,
-    dendrite_quantities,
-    grain_quantities,
-    mixture_quantities,
-    wave_quantities,
-)
+from microevo.metrics import Quantity, dendrite_quantities, grain_quantities, mixture_quantities, wave_quantities
 
 Kind = Literal["auto", "spinodal", "grains", "dendrite", "wave", "none"]
 

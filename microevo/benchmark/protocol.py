@@ -91,11 +91,7 @@ class Protocol:
         return windows
 
     def digest(self, windows: WindowDataset) -> str:
-        """Eight hexadecimal digits that change with the settings, the data and the physical meaning of the data.
-
-        Args:
-            windows: Those of the protocol.
-        """
+        """Eight hexadecimal digits that change with the settings, the data and the physical meaning of the data."""
         settings = asdict(self)
         del settings["store"], settings["note"]  # neither the place of the data nor a remark changes a number
         data = {"fingerprint": windows.store.fingerprint, "fields": list(windows.fields)}

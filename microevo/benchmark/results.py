@@ -49,8 +49,13 @@ class Results:
         kept = {label for record in protocols.values() for label in record["competitors"]}
         for name in evaluation.protocols:
             protocols[name] = _protocol_record(evaluation, name)
-        competitors = [{"label": one.label, "name": one.name, "seed": one.seed} for one in evaluation.competitors]
-        others = [one for one in known["competitors"] if one["label"] in kept and one not in competitors]
+        described = ("label", "name", "seed")
+        competitors = [{key: getattr(competitor, key) for key in described} for competitor in evaluation.competitors]
+        others = [
+            competitor
+            for competitor in known["competitors"]
+            if competitor["label"] in kept and competitor not in competitors
+        ]
         record = {
             "version": VERSION,
             "fields": evaluation.fields,
@@ -106,7 +111,7 @@ class Results:
                     f"{self.folder} holds results of {name} for the fields {', '.join(self.record['fields'])}, but "
                     f"{', '.join(evaluation.fields)} are asked for; choose another --output"
                 )
-            for model in (one for one in evaluation.competitors if isinstance(one, Model)):
+            for model in (competitor for competitor in evaluation.competitors if isinstance(competitor, Model)):
                 if evaluation.table.fingerprint(name, model.label) not in (None, model.fingerprint(name)):
                     raise FileExistsError(
                         f"{self.folder} holds results of {name} by a {model.label} with other weights; run all protocols anew "
@@ -114,11 +119,7 @@ class Results:
                     )
 
     def delete(self, protocols: Collection[str] | None = None) -> None:
-        """Remove results, and nothing else that is in the folder.
-
-        Args:
-            protocols: Only those of these protocols; all unless given.
-        """
+        """Remove all results, or those of some protocols, and nothing else that is in the folder."""
         if protocols is not None:
             for name in protocols:
                 for folder in (self.table.group(name, TRUTH).parent, self.table.frames_path(name, TRUTH).parent):
@@ -195,7 +196,7 @@ class ScoreTable:
     @property
     def names(self) -> list[str]:
         """Names of the complete competitors, without their seeds."""
-        return list(dict.fromkeys(str(one["name"]) for one in self.competitors))
+        return list(dict.fromkeys(str(competitor["name"]) for competitor in self.competitors))
 
     def block(self, label: str, key: Key) -> Block | None:
         """The values of a competitor by window and lead time, None if there are none."""
@@ -235,7 +236,9 @@ class ScoreTable:
 
     def non_finite(self, name: str) -> int:
         """Number of forecasts of a competitor with a frame that is not finite."""
-        blocks = (self.block(one["label"], FINITE) for one in self.competitors if one["name"] == name)
+        blocks = (
+            self.block(competitor["label"], FINITE) for competitor in self.competitors if competitor["name"] == name
+        )
         return sum(int((block.values < 1).any(axis=1).sum()) for block in blocks if block is not None)
 
     def frames_path(self, label: str) -> Path:
@@ -290,9 +293,14 @@ def _protocol_record(evaluation: Evaluation, name: str) -> dict[str, Any]:
             "fingerprint": store.fingerprint,
             "image_shape": list(store.image_shape),
             "spans": scores.spans,
-            "competitors": [one.label for one in evaluation.competitors if one.supports(name, protocol, windows)],
+            "units": {name: store.units[name] for name in windows.fields},
+            "competitors": [
+                competitor.label
+                for competitor in evaluation.competitors
+                if competitor.supports(name, protocol, windows)
+            ],
             "metrics": [_metric_record(name, metric) for name, metric in scores.pixel.items()],
-            "quantities": [_quantity_record(one) for one in scores.quantities(windows.trajectories[:1])],
+            "quantities": [_quantity_record(quantity) for quantity in scores.quantities(windows.trajectories[:1])],
         }
     )
 

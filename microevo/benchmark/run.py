@@ -147,12 +147,12 @@ def _timed(evaluation: Evaluation, name: str) -> dict[str, Competitor]:
     protocol, windows = evaluation.protocols[name], evaluation.windows(name)
     sizes = windows.store.image_shape
     return {
-        one.name: one
-        for one in reversed(evaluation.competitors)
-        if isinstance(one, Model | ReferenceSolver)
-        and one.supports(name, protocol, windows)
+        competitor.name: competitor
+        for competitor in reversed(evaluation.competitors)
+        if isinstance(competitor, Model | ReferenceSolver)
+        and competitor.supports(name, protocol, windows)
         # Of a network whose frames are continued to another size, the time would be that of the other size.
-        and not (isinstance(one, Model) and any(size % one.forecaster.unit for size in sizes))
+        and not (isinstance(competitor, Model) and any(size % competitor.forecaster.unit for size in sizes))
     }
 
 
@@ -160,7 +160,7 @@ def _cost_protocol(evaluation: Evaluation, wanted: str | None, protocols: Sequen
     if wanted in protocols and wanted not in evaluation.protocols:
         print(f"cost is not measured: its protocol {wanted} is not among those of --only")
         return ""
-    networks = [one.forecaster for one in evaluation.competitors if isinstance(one, Model)]
+    networks = [competitor.forecaster for competitor in evaluation.competitors if isinstance(competitor, Model)]
     taken = {network.n_past for network in networks if not network.any_past}
     fitting = [name for name, protocol in evaluation.protocols.items() if taken <= {protocol.n_past}]
     if wanted is None:
@@ -199,11 +199,11 @@ def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmu
     rmse: dict[str, float] = {}
     networks: list[str] = []
     solvers: dict[str, TimedSolver] = {}
-    for model, one in _timed(evaluation, name).items():
-        if isinstance(one, Model):
-            forecasters[model] = one.forecaster.to(device)
-            rmse[model] = forecast_rmse(one.forecaster, past, future)
-            if parameters(one.forecaster) and math.isfinite(rmse[model]):
+    for model, competitor in _timed(evaluation, name).items():
+        if isinstance(competitor, Model):
+            forecasters[model] = competitor.forecaster.to(device)
+            rmse[model] = forecast_rmse(competitor.forecaster, past, future)
+            if parameters(competitor.forecaster) and math.isfinite(rmse[model]):
                 networks.append(model)
         else:
             forecasters[model] = solvers[model] = StoredProcess(windows.store, windows.fields).timed(few)
@@ -278,26 +278,24 @@ def _external(predictions: str | Mapping[str, Any] | None, protocols: list[str],
 
 
 def _scores(
-    protocols: Mapping[str, Protocol],
-    fields: list[str],
-    physics: Kind,
-    leads: list[int],
-    conventions: bool,
+    protocols: Mapping[str, Protocol], fields: list[str], physics: Kind, leads: list[int], conventions: bool
 ) -> dict[str, Scores]:
     scores = {}
     for name, protocol in protocols.items():
         store = protocol.windows(fields).store
         quantities = PhysicalQuantities(store, physics, protocol.n_past)
         measured = {quantity.name for quantity in quantities([0])}
-        metrics = [one for one in registered(conventions=conventions) if one.of == "frames"]
+        metrics = [metric for metric in registered(conventions=conventions) if metric.of == "frames"]
         spans = {field: store.spans[field] for field in fields}
-        metrics = [one.on(list(spans.values())) for one in metrics if not one.where or one.where in measured]
+        metrics = [
+            metric.on(list(spans.values())) for metric in metrics if not metric.where or metric.where in measured
+        ]
         print(f"{name}: SSIM and PSNR are for {described(spans)}")
         chosen, reasons = applicable(metrics, (len(fields), *store.image_shape))
         for reason in reasons:
             print(f"{name}: {reason}")
         scores[name] = Scores(
-            pixel={one.name: one for one in chosen}, physics=quantities, curve_leads=tuple(leads), spans=spans
+            pixel={metric.name: metric for metric in chosen}, physics=quantities, curve_leads=tuple(leads), spans=spans
         )
     return scores
 

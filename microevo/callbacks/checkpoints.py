@@ -48,7 +48,7 @@ def find_checkpoint(run_dir: Path, which: Literal["last", "best"]) -> Path | Non
 
 
 def recorded_best(run_dir: Path) -> Path | None:
-    """The checkpoint that a validation of the run in this folder has told to be the best, None before the first one."""
+    """The checkpoint that was the best in a validation of the run in this folder, None before the first one."""
     recorded = _read_record(run_dir).get("best")
     return run_dir / recorded if recorded else None
 

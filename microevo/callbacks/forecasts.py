@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
 
 from microevo import plot
-from microevo.callbacks.run import log_image, result_path
+from microevo.callbacks.run import gathered, log_image, result_path
 from microevo.data import StoreSchema, TrajectoryStore
-from microevo.data.scratch import scratch_folder
+from microevo.data.scratch import put_in_place, scratch_folder
 from microevo.forecast_store import draw_forecasts, forecast_schema
 
 
@@ -70,11 +69,7 @@ class ForecastWriter(Callback):
         Raises:
             ValueError: No forecast is finite.
         """
-        diverged = self._diverged
-        if trainer.world_size > 1:  # which also waits for all processes
-            gathered: list = [None] * trainer.world_size
-            dist.all_gather_object(gathered, diverged)
-            diverged = [window for process in gathered for window in process]
+        diverged = gathered(trainer, self._diverged)
         if self._store is None or not trainer.is_global_zero:
             return
         store, model = self._store, type(pl_module).__name__
@@ -127,8 +122,7 @@ def _select(store: TrajectoryStore, numbers: Sequence[int], schema: StoreSchema)
         for new, old in enumerate(numbers):
             smaller.write(new, store.read(old))
         smaller.finish()
-        store.folder.rename(scratch / "unfinished")
-        smaller.folder.rename(store.folder)
+        put_in_place(smaller.folder, store.folder, replace=True)
 
 
 class ValidationFilmstrip(Callback):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 import yaml
 from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
@@ -80,6 +81,15 @@ def command_line() -> str:
 def slurm_job() -> str | None:
     """The SLURM job of this process, which keeps its id when it is requeued; None outside of SLURM."""
     return os.environ.get("SLURM_JOB_ID")
+
+
+def gathered(trainer: Trainer, own: list[Any]) -> list[Any]:
+    """The entries of all processes of a run, which wait for each other."""
+    if trainer.world_size == 1:
+        return own
+    everyone: list = [None] * trainer.world_size
+    dist.all_gather_object(everyone, own)
+    return [entry for process in everyone for entry in process]
 
 
 def log_image(trainer: Trainer, key: str, paths: Iterable[Path]) -> None:

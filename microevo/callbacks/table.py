@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
-import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from microevo import plot
-from microevo.callbacks.run import log_image, result_path
+from microevo.callbacks.run import gathered, log_image, result_path
 from microevo.models import Forecaster, Persistence
 from microevo.provenance import write_file
 
@@ -51,12 +50,7 @@ class LeadTable(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Join the tables of all processes; rank zero writes."""
-        parts = self._parts
-        if trainer.world_size > 1:
-            gathered: list = [None] * trainer.world_size
-            dist.all_gather_object(gathered, parts)
-            parts = [part for process in gathered for part in process]
-        table = pd.concat(parts).sort_values(ORDER, ignore_index=True)
+        table = pd.concat(gathered(trainer, self._parts)).sort_values(ORDER, ignore_index=True)
         table = table.assign(process=getattr(trainer.datamodule, "process", ""))  # type: ignore[attr-defined]
         self.table = table[["process", "model", "seed", "metric", "trajectory", "start", "lead", "value"]]
         self.table.attrs["field_spans"] = dict(getattr(pl_module, "spans", {}))

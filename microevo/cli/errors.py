@@ -1,4 +1,4 @@
-"""What a user is told: one sentence for each error, and no advertisements."""
+"""Messages for the user: one sentence for each error, and no advertisements."""
 
 import contextlib
 import errno
@@ -58,7 +58,7 @@ UNINFORMATIVE_WARNINGS = (
 
 
 def expected() -> tuple[type[Exception], ...]:
-    """Errors that are told in a sentence. Anything else is a mistake of ours, and its traceback is what we need to see."""
+    """Errors that are reported in a sentence. Anything else is a mistake of ours, and its traceback is what we need to see."""
     errors = [UsageError, ValueError, OSError, RuntimeError, MemoryError]
     # Not every command imports these, for they take long.
     errors += [getattr(sys.modules[module], name) for module, name in OF_LIBRARIES.items() if module in sys.modules]
@@ -75,7 +75,7 @@ def sentence(error: BaseException, command: str = "") -> str:
 
 
 def exit_code(error: BaseException) -> int:
-    """2 if the command was asked wrongly, 1 if it failed."""
+    """2 if the command line is wrong, 1 if it failed."""
     return 2 if isinstance(error, UsageError) else 1
 
 

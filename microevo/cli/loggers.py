@@ -21,11 +21,6 @@ def settle_loggers(loggers: Any, run_dir: Path, wandb_id: str | None = None) -> 
 
     A run of W&B whose server does not answer is kept offline.
 
-    Args:
-        loggers: What the config says.
-        run_dir: The run's folder.
-        wandb_id: The W&B run that is resumed.
-
     Raises:
         ValueError: There is a W&B login that cannot be used.
     """

@@ -20,7 +20,7 @@ COMMANDS = {
 }
 
 
-def overview() -> str:
+def help_text() -> str:
     """What `python -m microevo --help` prints."""
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
@@ -34,13 +34,13 @@ def overview() -> str:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; leave with exit code 0, 1 (it failed), 2 (it was asked wrongly) or 130 (interrupted)."""
+    """Run a command; leave with exit code 0, 1 (it failed), 2 (its command line is wrong) or 130 (interrupted)."""
     words = list(sys.argv[1:] if args is None else args)
     if "--debug" in words:
         words.remove("--debug")
         os.environ[DEBUG] = "1"  # for the processes that a run starts
     if not words or words[0] in ("-h", "--help"):
-        print(overview())
+        print(help_text())
         return
     if words[0] in ("-V", "--version"):
         from microevo import __version__
@@ -52,7 +52,7 @@ def main(args: Sequence[str] | None = None) -> None:
         hint = f"did you mean {nearest[0]}?" if nearest else f"the commands are {', '.join(COMMANDS)}"
         _exit(f"there is no command {words[0]}; {hint}", code=2)
 
-    # Imported here, so that the overview comes at once.
+    # Imported here, so that the help comes at once.
     from microevo.cli import errors
 
     try:

@@ -204,7 +204,7 @@ class TrainingCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
-        """Refuse data that are not there or do not fit before a logger opens a run for them."""
+        """Check that the data are there and fit the model before a logger opens a run for them."""
         data = copy.copy(self.datamodule)
         data.cache, data.datasets = "no", {}
         data.setup(self.subcommand)
@@ -217,7 +217,7 @@ class TrainingCLI(LightningCLI):
             model(torch.empty(1, *frames, height, width, device="meta"), 1)
 
     def before_test(self) -> None:
-        """Refuse to evaluate weights that nobody trained."""
+        """Check that the weights were trained."""
         self.before_fit()
         if self.checkpoint is None and any(True for _ in self.model.parameters()):
             raise ValueError(
@@ -251,8 +251,8 @@ class TrainingCLI(LightningCLI):
             path = os.path.relpath(best)
             # Of processes that were spawned, the score does not come back.
             score = saver.best_model_score if saver is not None else None
-            told = f" ({saver.monitor} {float(score):.3e})" if saver is not None and score is not None else ""
-            print(f"best checkpoint{told}: {path}")
+            score_text = f" ({saver.monitor} {float(score):.3e})" if saver is not None and score is not None else ""
+            print(f"best checkpoint{score_text}: {path}")
         elif last := find_checkpoint(self.run_dir, "last"):
             path = os.path.relpath(last)
             why = "the run ended before a validation could tell the best"
@@ -336,7 +336,7 @@ def default_settings(args: Sequence[str]) -> str:
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("-c", "--config", action="append", default=[])
-    with contextlib.suppress(argparse.ArgumentError):  # which the parser will complain of
+    with contextlib.suppress(argparse.ArgumentError):  # which the parser will report
         for config in finder.parse_known_args(args)[0].config[:1]:
             folder = Path(expand(config)).parent
             for candidate in (folder / "defaults.yaml", folder.parent / "defaults.yaml"):
@@ -354,10 +354,10 @@ def _follow(ours: str, theirs: str) -> Callable[[Any, Any], Any]:
 
     def follow(setting: Any, model: Any) -> Any:
         value = len(setting) if theirs == "fields" else setting
-        given = model.init_args.get(ours, value)
-        if given not in (value, _default(model.class_path, ours)):
+        explicit = model.init_args.get(ours, value)
+        if explicit not in (value, _default(model.class_path, ours)):
             raise UsageError(
-                f"model.init_args.{ours} is {given}, but it follows from data.init_args.{theirs} and would be {value}; "
+                f"model.init_args.{ours} is {explicit}, but it follows from data.init_args.{theirs} and would be {value}; "
                 f"leave it out and set data.init_args.{theirs}, which both use"
             )
         return value

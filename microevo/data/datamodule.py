@@ -168,7 +168,7 @@ class TrajectoryDataModule(LightningDataModule):
     @property
     def frame_shape(self) -> tuple[int, ...]:
         """Fields and pixels (C, H, W) of a frame; empty until a stage is set up."""
-        return next(((len(self.fields), *one.store.image_shape) for one in self.datasets.values()), ())
+        return next(((len(self.fields), *dataset.store.image_shape) for dataset in self.datasets.values()), ())
 
     def change_statistics(self) -> ChangeStatistics:
         """How much the fields of the training trajectories change between frames."""

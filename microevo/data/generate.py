@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from microevo.data.location import writable
 from microevo.data.sampling import Range, Sampling, in_present_words
-from microevo.data.schema import SPLITS, StoreSchema
+from microevo.data.schema import SPLITS, StoreSchema, check_split_names
 from microevo.data.store import TrajectoryStore
 from microevo.data.workers import Simulation, batches, simulate_batches
 from microevo.processes import Process, trajectory_generator
@@ -121,9 +121,7 @@ def generate(
 
 
 def _check_settings(splits: Mapping[str, int], batch_size: int, workers: int, seed: int, device: str) -> None:
-    unknown = sorted(set(splits) - set(SPLITS))
-    if unknown:
-        raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(unknown)} was given")
+    check_split_names(splits)
     least = {"batch_size": (batch_size, 1), "workers": (workers, 1), "seed": (seed, 0)}
     for name, (value, smallest) in (least | {name: (count, 0) for name, count in splits.items()}).items():
         if value < smallest:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from microevo.data.output import check_output, whole_store
 from microevo.data.readers import FrameSource, as_float32, open_frames
-from microevo.data.schema import SPLITS, StoreSchema
+from microevo.data.schema import SPLITS, StoreSchema, check_split_names
 from microevo.data.splits import assign_splits, check_named_splits, connected_groups, frame_hashes
 from microevo.data.store import TrajectoryStore
 from microevo.processes import Field
@@ -84,12 +84,7 @@ def import_frames(
     _check_settings(fields, frame_interval, spacing, boundary, symmetries, value_range, splits)
     output = check_output(output, overwrite)
     with open_frames(
-        input,
-        fields=fields,
-        dataset=dataset,
-        axes=axes,
-        scale_integers=value_range is None,
-        frame_number=frame_number,
+        input, fields=fields, dataset=dataset, axes=axes, scale_integers=value_range is None, frame_number=frame_number
     ) as source:
         _, frames, channels, *image = source.shape
         if channels != len(fields):
@@ -161,9 +156,7 @@ def _check_settings(
         raise ValueError("the symmetry shift needs periodic boundaries, but boundary is no-flux; leave one out")
     if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise ValueError(f"value_range is two finite numbers, the lower one first, but {list(value_range)} was given")
-    unknown = sorted(set(splits) - set(SPLITS))
-    if unknown:
-        raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(unknown)} was given")
+    check_split_names(splits)
     if not all(share >= 0 for share in splits.values()) or abs(sum(splits.values()) - 1) > 1e-6:
         raise ValueError(
             f"splits must be fractions from 0 to 1 that sum to 1, but {dict(splits)} was given (sum "
@@ -193,11 +186,7 @@ def _groups(source: FrameSource, value_range: tuple[float, float] | None, label:
 
 
 def _write(
-    source: FrameSource,
-    value_range: tuple[float, float] | None,
-    output: Path,
-    schema: StoreSchema,
-    overwrite: bool,
+    source: FrameSource, value_range: tuple[float, float] | None, output: Path, schema: StoreSchema, overwrite: bool
 ) -> None:
     """Write a store beside `output`, and rename it once it is complete."""
     with whole_store(output, overwrite) as path:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from microevo.data.location import writable
-from microevo.data.scratch import scratch_folder
+from microevo.data.scratch import put_in_place, scratch_folder
 from microevo.data.store import TrajectoryStore
 
 
@@ -48,15 +48,7 @@ def whole_store(output: Path, overwrite: bool) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(output) as folder:
             yield folder / output.name
-            replaced = folder / "replaced"
-            try:
-                if overwrite and output.exists():
-                    output.rename(replaced)
-                (folder / output.name).rename(output)
-            except BaseException:
-                if replaced.exists() and not output.exists():
-                    replaced.rename(output)
-                raise
+            put_in_place(folder / output.name, output, replace=overwrite)
     except OSError as error:
         if error.errno is None:  # the message is a sentence already
             raise

@@ -39,8 +39,8 @@ class ResidentLoader:
         """The batches of one epoch."""
         batch: list[tuple[int, int]] = []
         size = min(self.batch_size, len(self.sampler))
-        for one in self.sampler:
-            batch.append(one)
+        for window in self.sampler:
+            batch.append(window)
             if len(batch) == size:
                 yield self._cut(batch)
                 batch = []

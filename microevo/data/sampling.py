@@ -133,8 +133,8 @@ class Sampling:
         times = f"{ATTEMPTS} times in vain, at last" if self.resample else "the values"
         remedy = "narrow the ranges of sample" + ("" if self.resample else ", or set resample to true")
         return ValueError(
-            f"trajectory {trajectories[0]} samples {times} {described}, which {type(process).__name__} refuses: {reason}; "
-            f"{remedy}"
+            f"trajectory {trajectories[0]} samples {times} {described}, which {type(process).__name__} does not accept: "
+            f"{reason}; {remedy}"
         )
 
 

@@ -1,7 +1,7 @@
 """StoreSchema: the metadata of a trajectory store, and how they are laid out in zarr."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,16 @@ from microevo.provenance import versions
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
+
+
+def check_split_names(names: Iterable[str]) -> None:
+    """Check that every name is that of a split.
+
+    Raises:
+        ValueError: One is not.
+    """
+    if unknown := sorted(set(names) - set(SPLITS)):
+        raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(unknown)} was given")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +71,7 @@ class StoreSchema:
     length_unit: str = "l0"
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.splits) - set(SPLITS))
-        if unknown:
-            raise ValueError(f"splits are {', '.join(SPLITS)}, but {', '.join(unknown)} was given")
+        check_split_names(self.splits)
         if not self.splits:
             raise ValueError("a store needs at least one trajectory; request some in `splits`")
         if self.frames < 1:
@@ -92,9 +100,7 @@ class StoreSchema:
                 attributes={
                     "long_name": entry.long_name,
                     "units": entry.units,
-                    "coordinates": " ".join(
-                        per_trajectory
-                    ),  # the CF convention, by which xarray makes them coordinates
+                    "coordinates": " ".join(per_trajectory),  # by this CF convention xarray makes them coordinates
                 },
             )
 

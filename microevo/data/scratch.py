@@ -28,6 +28,19 @@ def scratch_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def put_in_place(new: Path, path: Path, *, replace: bool) -> None:
+    """Rename a folder in a scratch folder to `path`; what it replaces is moved there, and back if that fails."""
+    replaced = new.parent / "replaced"
+    try:
+        if replace and path.exists():
+            path.rename(replaced)
+        new.rename(path)
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        raise
+
+
 def _remove_unused(folder: Path) -> None:
     # No lock yet: another process has just made the folder. An error: the file system knows no locks.
     with contextlib.suppress(OSError), (folder / LOCK).open("r+") as lock:

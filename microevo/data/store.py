@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from microevo.data.location import Folder, Location, locate, writable
 from microevo.data.schema import SCHEMA_VERSION, SPLITS, StoreSchema
-from microevo.data.scratch import scratch_folder
+from microevo.data.scratch import put_in_place, scratch_folder
 from microevo.data.spans import spans_of
 from microevo.metrics.span import Span
 
@@ -83,7 +83,7 @@ class TrajectoryStore:
             there = len(store) - len(store.missing())
             raise ValueError(
                 f"{path} is unfinished ({there} of {len(store)} trajectories); finish it by running again: "
-                f"{attributes['command'] or 'the call that made it'}"
+                f"{store._command}"
             )
         if not unfinished and (missing := store.missing()):
             raise store._damage(missing)
@@ -117,9 +117,7 @@ class TrajectoryStore:
         with scratch_folder(path) as scratch:
             schema.write(scratch / "new")
             try:
-                if overwrite and path.exists():
-                    path.rename(scratch / "old")
-                (scratch / "new").rename(path)
+                put_in_place(scratch / "new", path, replace=overwrite)
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
@@ -202,9 +200,8 @@ class TrajectoryStore:
         try:
             self._place.group(write=True).attrs.update(self.attributes)
         except FileNotFoundError:
-            if not (_read_attributes(self._place) or {}).get(
-                "complete"
-            ):  # otherwise another process has finished the store
+            # Otherwise another process has finished the store.
+            if not (_read_attributes(self._place) or {}).get("complete"):
                 raise
         for leftover in self.folder.rglob("*.partial"):
             leftover.unlink(missing_ok=True)  # of a process that was killed while it wrote
@@ -231,6 +228,11 @@ class TrajectoryStore:
     def fields(self) -> tuple[str, ...]:
         """Names of the fields, in the order of the axis `C`."""
         return tuple(self.attributes["fields"])
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of each field, `1` if it has none."""
+        return {name: str(array.attrs.get("units", "1")) for name, array in self._arrays.items()}
 
     @property
     def frames(self) -> int:
@@ -315,7 +317,7 @@ class TrajectoryStore:
         """The error for trajectories that are missing or damaged, with the way to get them back."""
         first, others = trajectories[0], len(trajectories) - 1
         which = f"trajectory {first}" + (f" and {others} others" if others > 1 else " and another one" * others)
-        command = self.attributes["command"] or "the call that made it"
+        command = self._command
         simulated = isinstance(self.attributes["recipe"].get("process"), dict)
         remedy = "simulate it again by running" if simulated else "make the store again, with --overwrite, by running"
         state = "damaged" if self.attributes["complete"] else "unfinished"
@@ -325,6 +327,10 @@ class TrajectoryStore:
             f"{self.path} is {state}: {which} of {len(self)} {'are' if others else 'is'} missing or incomplete; "
             f"{remedy}: {command}"
         )
+
+    @property
+    def _command(self) -> str:
+        return self.attributes["command"] or "the call that made it"
 
     def _chunk(self, name: str, trajectory: int | np.integer) -> str:
         """The key of a chunk of microevo's own layout."""
@@ -351,7 +357,7 @@ class TrajectoryStore:
             except (KeyError, ValueError, TypeError) as error:
                 raise ValueError(
                     f"{self.path} is damaged: the metadata of the field {name} are missing or incomplete; make the store "
-                    f"again by running: {self.attributes['command'] or 'the call that made it'}"
+                    f"again by running: {self._command}"
                 ) from error
         return arrays
 
@@ -364,7 +370,7 @@ class TrajectoryStore:
         if (splits < 0).any():  # the fill value
             raise ValueError(
                 f"{self.path} is damaged: the split of its trajectories is missing; make the store again by running: "
-                f"{self.attributes['command'] or 'the call that made it'}"
+                f"{self._command}"
             )
         return splits
 

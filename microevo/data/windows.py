@@ -130,13 +130,7 @@ class WindowDataset(Dataset[Window]):
 def transform(
     frames: Shaped[Tensor, "T C H W"], symmetries: Sequence[str], generator: torch.Generator | None = None
 ) -> Shaped[Tensor, "T C H W"]:
-    """Apply one random transformation to all frames alike.
-
-    Args:
-        frames: The frames of a window.
-        symmetries: Which transformations to sample, any of `shift`, `flip` and `rotate`.
-        generator: Source of the random numbers; by default torch's global generator.
-    """
+    """Apply one random transformation to all frames alike."""
     height, width = frames.shape[-2:]
     if "shift" in symmetries:
         dy, dx = int(torch.randint(height, (), generator=generator)), int(torch.randint(width, (), generator=generator))

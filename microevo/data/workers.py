@@ -41,7 +41,7 @@ class Simulation:
 
         Args:
             batch: Their numbers.
-            progress: Told the number of new frames, again and again.
+            progress: Called with the number of new frames, again and again.
 
         Raises:
             ValueError: A trajectory became NaN or infinite; none of the batch is written.
@@ -78,7 +78,7 @@ def simulate_batches(
         waiting: The batches.
         workers: Number of processes, each with one thread; with 1 there is no process besides this one. The others
             import the main script: in a script of one's own the call belongs below `if __name__ == "__main__":`.
-        progress: Told the number of new frames, again and again.
+        progress: Called with the number of new frames, again and again.
 
     Raises:
         ValueError: A trajectory became NaN or infinite.

@@ -16,19 +16,9 @@ def rms_change(frames: Float[np.ndarray, "*batch T H W"]) -> Float[np.ndarray, "
 
 
 def persistence_rmse(
-    frames: Float[np.ndarray, "*batch T H W"],
-    leads: Sequence[int],
-    *,
-    n_past: int = 10,
-    starts: Sequence[int] = (0,),
+    frames: Float[np.ndarray, "*batch T H W"], leads: Sequence[int], *, n_past: int = 10, starts: Sequence[int] = (0,)
 ) -> Float[np.ndarray, "*batch leads"]:
     """Error of the forecast that repeats the last frame of the past, averaged over some windows of a trajectory.
-
-    Args:
-        frames: Trajectories.
-        leads: How far ahead, counted from 1.
-        n_past: Frames of the past in a window.
-        starts: First frame of each window.
 
     Returns:
         Mean over the windows of the root mean square; NaN where a window of this lead goes beyond the frames.

@@ -72,15 +72,14 @@ def mean_gradient_magnitude(
 LAG = 5  # frames over which the speed is taken: the radius wobbles by tenths of a pixel
 
 
-def dendrite_quantities(*, level: float = 0.5, periodic: bool = True, lag: int = LAG) -> tuple[Quantity, ...]:
+def dendrite_quantities(*, periodic: bool = True, lag: int = LAG) -> tuple[Quantity, ...]:
     """Tip position and speed, solid fraction and interface.
 
     Args:
-        level: Phase field above which a pixel is solid.
-        periodic: Whether frames go on beyond a border on the opposite side.
+        periodic: Whether frames continue beyond a border on the opposite side.
         lag: Frames over which the speed is taken; as many past frames are needed.
     """
-    radius = all_frames(partial(tip_radius, level=level, subpixel=True))
+    radius = all_frames(partial(tip_radius, subpixel=True))
 
     def speed(frames: Frames) -> Float[np.ndarray, "B T"]:
         radii = radius(frames)
@@ -98,10 +97,7 @@ def dendrite_quantities(*, level: float = 0.5, periodic: bool = True, lag: int =
             before=lag,
         ),
         Quantity(
-            name="solid_fraction",
-            long_name="mean of the phase field",
-            unit="1",
-            statistic=all_frames(solid_fraction),
+            name="solid_fraction", long_name="mean of the phase field", unit="1", statistic=all_frames(solid_fraction)
         ),
         Quantity(
             name="gradient_magnitude",

@@ -28,7 +28,7 @@ def segment_grains(
     Args:
         frame: Micrograph, finite.
         level: Grey that tells inside from boundary; the published frames go from 0.1 to 1.
-        periodic: Whether a grain goes on beyond a border on the opposite side.
+        periodic: Whether a grain continues beyond a border on the opposite side.
 
     Returns:
         Numbers 1 to n; 0 everywhere if nothing is brighter than `level`.
@@ -66,7 +66,7 @@ def grain_sides(labels: Int[np.ndarray, "H W"], *, periodic: bool = True) -> Int
     """Number of neighbours of each grain.
 
     Their mean is 6 in a periodic network of triple junctions (Euler), less where pixels merge junctions or two grains
-    touch twice. Without a periodic boundary the border of the frame counts as no neighbour.
+    touch twice. Without a periodic boundary the border of the frame does not count as a neighbour.
     """
     pairs = adjacent_grains(labels, periodic=periodic)
     return np.bincount(pairs.ravel(), minlength=int(labels.max(initial=0)) + 1)[1:]
@@ -120,10 +120,7 @@ def _merge(
 
 
 def junction_angles(
-    labels: Int[np.ndarray, "H W"],
-    *,
-    periodic: bool = True,
-    radius: float = 3.5,
+    labels: Int[np.ndarray, "H W"], *, periodic: bool = True, radius: float = 3.5
 ) -> Float[np.ndarray, "n 3"]:
     """Angle that each grain fills at each triple junction, adding up to 360 [degrees].
 
@@ -134,7 +131,7 @@ def junction_angles(
 
     Args:
         labels: Numbered grains.
-        periodic: Whether a grain goes on beyond a border on the opposite side.
+        periodic: Whether a grain continues beyond a border on the opposite side.
         radius: Of the circle [px].
     """
     places, triples = triple_junctions(labels, periodic=periodic)
@@ -161,7 +158,7 @@ SIDES = Bins("sides of a grain", "1", tuple(np.arange(1.5, 13).tolist()))
 ANGLES = Bins("angle at a triple junction", "degrees", tuple(np.arange(5.0, 356, 10).tolist()))
 
 
-def grain_quantities(*, level: float = BRIGHT, periodic: bool = True) -> tuple[Quantity, ...]:
+def grain_quantities(*, periodic: bool = True) -> tuple[Quantity, ...]:
     """Count, mean area with its slope, and the distributions of size, sides and junction angles.
 
     Grains are segmented on each frame anew (see `segment_grains`), once for all quantities
@@ -170,10 +167,9 @@ def grain_quantities(*, level: float = BRIGHT, periodic: bool = True) -> tuple[Q
     variation, the width of the bins for Wasserstein-1), the count is 0, and the mean area does not exist and is NaN.
 
     Args:
-        level: Grey that tells inside from boundary.
-        periodic: Whether a grain goes on beyond a border on the opposite side.
+        periodic: Whether a grain continues beyond a border on the opposite side.
     """
-    segmented = Shared(partial(_segment, level=level, periodic=periodic))
+    segmented = Shared(partial(_segment, periodic=periodic))
 
     def counts(samples: Callable[[np.ndarray], np.ndarray], bins: Bins) -> Statistic:
         edges = np.array(bins.edges)
@@ -237,10 +233,10 @@ def grain_quantities(*, level: float = BRIGHT, periodic: bool = True) -> tuple[Q
     )
 
 
-def _segment(frames: Frames, level: float, periodic: bool) -> list[np.ndarray | None]:
+def _segment(frames: Frames, periodic: bool) -> list[np.ndarray | None]:
     """Labels of every frame, in one row; none of a frame that is not finite."""
     return [
-        segment_grains(frame, level=level, periodic=periodic) if np.isfinite(frame).all() else None
+        segment_grains(frame, periodic=periodic) if np.isfinite(frame).all() else None
         for frame in frames.reshape(-1, *frames.shape[-2:])
     ]
 
@@ -250,7 +246,7 @@ def _of_labels(
 ) -> Statistic:
     def statistic(frames: Frames) -> np.ndarray:
         labels: Sequence[np.ndarray | None] = segmented(frames)
-        values = [np.full(size, np.nan) if one is None else function(one) for one in labels]
+        values = [np.full(size, np.nan) if grains is None else function(grains) for grains in labels]
         return np.array(values, dtype=float).reshape(*frames.shape[:-2], *size)
 
     return statistic

@@ -15,7 +15,7 @@ def label(
     Args:
         mask: Where the objects are.
         connectivity: Neighbours of a pixel: 4 share a side with it, 8 a side or a corner.
-        periodic: Whether an object goes on beyond a border on the opposite side.
+        periodic: Whether an object continues beyond a border on the opposite side.
 
     Returns:
         Numbers 1 to n, 0 outside of objects; and n.
@@ -49,7 +49,7 @@ def count_objects(
         below: Whether objects are darker than the threshold (droplets of the published spinodal samples) or brighter
             (grains).
         connectivity: Neighbours of a pixel; see `label`.
-        periodic: Whether an object goes on beyond a border on the opposite side.
+        periodic: Whether an object continues beyond a border on the opposite side.
     """
     masks = threshold_mask(frames, threshold=threshold, below=below)
     counts = [

@@ -9,18 +9,14 @@ from jaxtyping import Bool, Float, Int
 
 from microevo.metrics.distribution import histogram, wasserstein
 from microevo.metrics.objects import label, threshold_mask
-from microevo.metrics.quantity import Bins, Frames, Quantity, Shared, Statistic
+from microevo.metrics.quantity import Bins, Frames, Quantity, Shared, Statistic, each_trajectory, of_each
 
 
 def link(before: Int[np.ndarray, "H W"], after: Int[np.ndarray, "H W"]) -> Int[np.ndarray, "links 2"]:
-    """The particles of two frames that are one and the same.
+    """The particles of two frames, numbered from 1, that are one and the same.
 
     Two are linked if each is the one that the other overlaps most (the lower number on a tie). Of particles that merge
     the one with the largest overlap lives on, and of the parts of one that splits likewise.
-
-    Args:
-        before: Numbered particles, 0 between them.
-        after: Numbered particles of the next frame.
 
     Returns:
         Pairs of numbers, in the order of `before`.
@@ -53,9 +49,6 @@ def follow(labels: Int[np.ndarray, "T H W"]) -> Int[np.ndarray, "T H W"]:
     """Renumber particles so that each keeps its number for life.
 
     Those of the first frame keep the numbers they have; others take the next free ones.
-
-    Args:
-        labels: Numbered particles of consecutive frames, 1 to n in each, 0 between them.
     """
     followed = np.zeros_like(labels)
     if not len(labels):
@@ -75,11 +68,7 @@ def follow(labels: Int[np.ndarray, "T H W"]) -> Int[np.ndarray, "T H W"]:
 
 
 def followed_areas(followed: Int[np.ndarray, "T H W"]) -> Float[np.ndarray, "T n"]:
-    """Area of every particle over time [px^2]: NaN before it is born, 0 after it dissolved or was swallowed.
-
-    Args:
-        followed: Numbers that particles keep, see `follow`.
-    """
+    """Area of every particle over time [px^2]: NaN before it is born, 0 after it dissolved or was swallowed."""
     particles = int(followed.max(initial=0))
     areas = np.stack([np.bincount(frame.ravel(), minlength=particles + 1)[1:] for frame in followed]).astype(float)
     born = np.maximum.accumulate(areas > 0, axis=0)
@@ -92,9 +81,6 @@ def merged_or_split(followed: Int[np.ndarray, "T H W"]) -> Bool[np.ndarray, "T n
     It merged if it lies on two or more particles of the frame before, and split if two or more particles lie where it was;
     never in the first frame. Particles that touch the former place of a neighbour without joining it count too: between
     frames they should move by less than their distance.
-
-    Args:
-        followed: Numbers that particles keep, see `follow`.
     """
     particles = int(followed.max(initial=0))
     changed = np.zeros((len(followed), particles), dtype=bool)
@@ -169,10 +155,10 @@ def particle_quantities(
     Args:
         threshold: Value that tells particle from matrix [field units].
         below: Whether particles are below the threshold.
-        periodic: Whether a particle goes on beyond a border on the opposite side.
+        periodic: Whether a particle continues beyond a border on the opposite side.
         lag: Frames over which growth is taken.
     """
-    followed = Shared(partial(_follow, threshold=threshold, below=below, periodic=periodic))
+    followed = each_trajectory(partial(_follow, threshold=threshold, below=below, periodic=periodic))
     edges = np.array(RATES.edges)
 
     def rates(particles: Particles) -> np.ndarray:
@@ -189,7 +175,7 @@ def particle_quantities(
             means[:lag] = np.nan
             return means
 
-        return _of_particles(followed, mean)
+        return of_each(followed, mean)
 
     def rate_counts(particles: Particles) -> np.ndarray:
         counts = np.array([histogram(row, edges) for row in rates(particles)])
@@ -222,7 +208,7 @@ def particle_quantities(
             name="particle_rate_w1",
             long_name="distribution of growth rates, Wasserstein-1",
             unit="particles",
-            statistic=_of_particles(followed, rate_counts, len(RATES.edges) - 1),
+            statistic=of_each(followed, rate_counts, len(RATES.edges) - 1),
             distance=_rates_apart,
             error_unit=RATES.unit,
             bins=RATES,
@@ -232,7 +218,7 @@ def particle_quantities(
             name="particles_lost",
             long_name="particles dissolved or swallowed since the last past frame",
             unit="1",
-            statistic=_of_particles(followed, lost_since_past),
+            statistic=of_each(followed, lost_since_past),
             before=lag,
         ),
         Quantity(
@@ -257,46 +243,28 @@ def _rates_apart(
     return wasserstein(*sides, edges=edges)
 
 
-def _follow(frames: Frames, threshold: float, below: bool, periodic: bool) -> list[Particles]:
-    """The followed particles of each trajectory."""
-    found = []
-    for trajectory in frames:
-        finite = np.isfinite(trajectory).all(axis=(1, 2))
-        until = len(finite) if finite.all() else int(finite.argmin())
-        masks = threshold_mask(trajectory[:until], threshold=threshold, below=below)
-        labels = [label(mask, connectivity=8, periodic=periodic)[0] for mask in masks]
-        if labels:
-            followed = follow(np.stack(labels))
-            found.append(Particles(followed_areas(followed), merged_or_split(followed)))
-        else:
-            found.append(Particles(np.zeros((0, 0)), np.zeros((0, 0), dtype=bool)))
-    return found
+def _follow(frames: Float[np.ndarray, "T H W"], threshold: float, below: bool, periodic: bool) -> Particles:
+    masks = threshold_mask(frames, threshold=threshold, below=below)
+    followed = follow(np.stack([label(mask, connectivity=8, periodic=periodic)[0] for mask in masks]))
+    return Particles(followed_areas(followed), merged_or_split(followed))
 
 
-def _of_particles(
-    followed: Shared[list[Particles]], function: Callable[[Particles], np.ndarray], *size: int
-) -> Statistic:
-    def statistic(frames: Frames) -> np.ndarray:
-        values = np.full((*frames.shape[:2], *size), np.nan)
-        for row, particles in zip(values, followed(frames), strict=True):
-            known = len(particles.areas)
-            if known:
-                row[:known] = function(particles)
-        return values
-
-    return statistic
-
-
-def _area_errors(prediction: Frames, target: Frames, followed: Shared[list[Particles]], start: int) -> np.ndarray:
+def _area_errors(
+    prediction: Frames, target: Frames, followed: Shared[list[Particles | None]], start: int
+) -> np.ndarray:
     """Mean over the particles of frame `start - 1`, the last past one; 0 is the area of one that is gone.
 
     NaN before, where there are no such particles, and where the two trajectories differ already in that frame (no past
     was given).
     """
     errors = np.full(prediction.shape[:2], np.nan)
-    for row, frames, (p, _), (t, _) in zip(
-        errors, zip(prediction, target, strict=True), followed(prediction), followed(target), strict=True
+    for row, frames, particles in zip(
+        errors,
+        zip(prediction, target, strict=True),
+        zip(followed(prediction), followed(target), strict=True),
+        strict=True,
     ):
+        p, t = (np.empty((0, 0)) if side is None else side.areas for side in particles)
         if min(len(p), len(t)) < start or not np.array_equal(frames[0][:start], frames[1][:start]):
             continue
         # Up to that frame the two are equal, and so are their numbers.

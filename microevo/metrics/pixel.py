@@ -108,11 +108,6 @@ def scaled_squared_error(
 ) -> Float[Tensor, "B T"]:
     """Squared error in units of a field's range, mean over fields and pixels [1]; lower is better.
 
-    Args:
-        prediction: Forecast frames.
-        target: True frames.
-        data_range: Largest minus smallest value of a field [field units].
-
     Raises:
         ValueError: If `data_range` is not positive.
     """
@@ -127,11 +122,6 @@ def psnr(
 
     An exact frame scores infinity, and so does a mean over frames that has one: average `squared_error` and convert
     the mean if forecasts may be exact. Neither argument is clipped.
-
-    Args:
-        prediction: Forecast frames.
-        target: True frames.
-        data_range: Largest minus smallest value a field can take [field units].
 
     Raises:
         ValueError: If `data_range` is not positive.
@@ -235,7 +225,7 @@ def _scaled(
     """Frames in which the lowest value of each field is 0 and the highest 1."""
     if not bool((torch.as_tensor(data_range) > 0).all()):
         raise ValueError(f"data_range must be positive, but it is {data_range}; give the span of the field's values")
-    span, low = (one.to(frames) if isinstance(one, Tensor) else one for one in (data_range, lowest))
+    span, low = (bound.to(frames) if isinstance(bound, Tensor) else bound for bound in (data_range, lowest))
     return (frames - low) / span
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from microevo.metrics.pixel import Array, as_tensor
 
 T = TypeVar("T")
+S = TypeVar("S")
 Frames = Float[np.ndarray, "B frames H W"]
 Statistic = Callable[[np.ndarray], np.ndarray]  # B T H W -> B T, or B T K
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]  # B T (K) twice -> B T
@@ -74,7 +75,7 @@ def log_ratio(
     Args:
         prediction: Values of the forecast.
         target: Values of the truth.
-        floor: Value below which nothing can be told, positive [unit of the values].
+        floor: Value below which differences are not resolved, positive [unit of the values].
     """
     return np.abs(np.log(prediction + floor) - np.log(target + floor))
 
@@ -272,3 +273,34 @@ class Shared(Generic[T]):
         result = self.step(frames)
         self._last = [*self._last[-1:], (frames, result)]
         return result
+
+
+def each_trajectory(step: Callable[[np.ndarray], S]) -> Shared[list[S | None]]:
+    """A shared step on each trajectory, as far as its frames are finite; None where the first one is not."""
+
+    def steps(frames: Frames) -> list[S | None]:
+        finite = np.isfinite(frames).all(axis=(-2, -1))
+        known = np.where(finite.all(axis=1), finite.shape[1], finite.argmin(axis=1))
+        return [step(row[:until]) if until else None for row, until in zip(frames, known, strict=True)]
+
+    return Shared(steps)
+
+
+def of_each(found: Shared[list[S | None]], function: Callable[[S], np.ndarray], *size: int) -> Statistic:
+    """The statistic of what `each_trajectory` has found; NaN from the first frame on that is not finite.
+
+    Args:
+        found: The shared step.
+        function: Its result to a number for each frame, or to a curve of shape `size`.
+        size: Shape of what it returns for a frame.
+    """
+
+    def statistic(frames: Frames) -> np.ndarray:
+        values = np.full((*frames.shape[:2], *size), np.nan)
+        for row, result in zip(values, found(frames), strict=True):
+            if result is not None:
+                part = function(result)
+                row[: len(part)] = part
+        return values
+
+    return statistic

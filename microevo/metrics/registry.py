@@ -27,7 +27,7 @@ from torch import Tensor
 from microevo.metrics.span import Span, options_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-RESERVED = ("finite", "trajectory", "start")  # columns and rows of tables that are no metrics
+RESERVED = ("finite", "trajectory", "start")  # columns and rows of tables that are not metrics
 
 
 class NotApplicableError(ValueError):
@@ -79,11 +79,6 @@ class Metric:
                 f"{tuple(target.shape[:2])}, but it returned {found}; average over the axes 2, 3 and 4 only"
             )
         return values
-
-    @property
-    def label(self) -> str:
-        """The title with its unit, for a heading or an axis."""
-        return self.title if self.unit == "1" or self.unit.startswith("field") else f"{self.title} [{self.unit}]"
 
     @property
     def whole(self) -> bool:
@@ -168,17 +163,24 @@ def metric(
 
 
 def registered(*, conventions: bool = False) -> list[Metric]:
-    """All metrics in the order of their registration.
-
-    Args:
-        conventions: Whether those in other people's definitions are included.
-    """
-    return [one for one in _METRICS.values() if conventions or not one.convention]
+    """All metrics in the order of their registration, those in other people's definitions only with `conventions`."""
+    return [metric for metric in _METRICS.values() if conventions or not metric.convention]
 
 
 def find(name: str) -> Metric | None:
     """The metric of a name; None if there is none."""
     return _METRICS.get(name)
+
+
+def unit_for(unit: str, fields: Collection[str]) -> str:
+    """The unit of a metric of fields with some units, in which `field` stands for theirs; `1` if they have none in common."""
+    if not unit.startswith("field"):
+        return unit
+    own = set(fields)
+    if len(own) != 1 or own == {"1"}:
+        return "1"
+    (field,) = own
+    return unit.replace("field", field if unit == "field" or field.isalnum() else f"({field})")
 
 
 def rows_of(name: str) -> str:
@@ -193,32 +195,28 @@ def shown(names: Collection[str]) -> list[Metric]:
     One that is a function of another's mean stands for that other one: RMSE for MSE.
     """
     there: dict[str, Metric] = {}
-    for one in _METRICS.values():
-        if (one.source or one.name) in (there if one.source else names):
-            there[one.name] = one
-    replaced = {one.source for one in there.values() if one.of == "mean"}
-    return [one for one in there.values() if one.name not in replaced]
+    for metric in _METRICS.values():
+        if (metric.source or metric.name) in (there if metric.source else names):
+            there[metric.name] = metric
+    replaced = {metric.source for metric in there.values() if metric.of == "mean"}
+    return [metric for metric in there.values() if metric.name not in replaced]
 
 
 def applicable(metrics: Sequence[Metric], frame: tuple[int, ...]) -> tuple[list[Metric], list[str]]:
-    """Which metrics of frames are defined for frames of a shape.
-
-    Args:
-        metrics: Metrics of frames.
-        frame: Fields and pixels (C, H, W).
+    """Which metrics of frames are defined for frames (C, H, W).
 
     Returns:
         Those metrics, and a sentence for each of the others.
     """
     chosen, reasons = [], []
     blank = torch.zeros(1, 1, *frame)
-    for one in metrics:
+    for metric in metrics:
         try:
-            one(blank, blank)
+            metric(blank, blank)
         except NotApplicableError as error:
-            reasons.append(f"{one.title} is left out: {error}")
+            reasons.append(f"{metric.title} is left out: {error}")
         else:
-            chosen.append(one)
+            chosen.append(metric)
     return chosen, reasons
 
 
@@ -237,9 +235,9 @@ def import_metrics(modules: Sequence[str]) -> None:
             ) from error
 
 
-def _origin(one: Metric) -> str:
+def _origin(metric: Metric) -> str:
     """Module and name of the function: a module that is imported again registers the same metrics again."""
-    function = one.function
+    function = metric.function
     while isinstance(function, partial):
         function = function.func
     return f"{function.__module__}.{function.__qualname__}"

@@ -29,9 +29,9 @@ def options_of(spans: Sequence[Span]) -> dict[str, Any]:
 
     They are numbers where all fields have one span, and tensors (C, 1, 1), which broadcast over frames, where they differ.
     """
-    if len({(one.low, one.high) for one in spans}) == 1:
+    if len({(span.low, span.high) for span in spans}) == 1:
         return {"data_range": spans[0].high - spans[0].low, "lowest": spans[0].low}
-    columns = torch.tensor([(one.low, one.high - one.low) for one in spans], dtype=torch.float32)[..., None, None]
+    columns = torch.tensor([(span.low, span.high - span.low) for span in spans], dtype=torch.float32)[..., None, None]
     return {"data_range": columns[:, 1], "lowest": columns[:, 0]}
 
 

@@ -40,8 +40,11 @@ def mixture_quantities(
     followed = particle_quantities(periodic=periodic, threshold=threshold)
     above = np.array([float(frame.mean()) for frame in first]) < threshold - EVEN
     view = Shared(partial(_minority_below, above, threshold))
-    viewed = [_viewed(one, view) if one.name.startswith("particle") else one for one in (*common, *followed)]
-    return tuple(viewed if from_quench else [replace(one, fit=None) for one in viewed])
+    viewed = [
+        _viewed(quantity, view) if quantity.name.startswith("particle") else quantity
+        for quantity in (*common, *followed)
+    ]
+    return tuple(viewed if from_quench else [replace(quantity, fit=None) for quantity in viewed])
 
 
 def spinodal_quantities(
@@ -51,7 +54,6 @@ def spinodal_quantities(
     threshold: float = 0.5,
     below: bool = True,
     energy: Callable[[Frames], Float[np.ndarray, "B T"]] | None = None,
-    energy_unit: str = "e0",
 ) -> tuple[Quantity, ...]:
     """Conservation, structure factor and coarsening, number of particles, interfaces, and energy.
 
@@ -61,7 +63,6 @@ def spinodal_quantities(
         threshold: Composition that separates the phases.
         below: Whether particles (and the phase whose fraction is given) are below the threshold.
         energy: Free energy of frames, such as `image_free_energy` of a process; without it the energies are left out.
-        energy_unit: Unit of the energy.
     """
     particles = partial(count_objects, threshold=threshold, below=below, connectivity=8, periodic=periodic)
     return (
@@ -79,35 +80,20 @@ def spinodal_quantities(
             statistic=all_frames(partial(area_fraction, threshold=threshold, below=below)),
         ),
         *structure_quantities(shape, periodic=periodic),
-        Quantity(
-            name="particle_count",
-            long_name="number of particles",
-            unit="1",
-            statistic=all_frames(particles),
-        ),
+        Quantity(name="particle_count", long_name="number of particles", unit="1", statistic=all_frames(particles)),
         *interface_quantities(periodic=periodic, level=threshold),
-        *(() if energy is None else energy_quantities(energy, energy_unit)),
+        *(() if energy is None else energy_quantities(energy)),
     )
 
 
-def energy_quantities(energy: Statistic, unit: str = "e0") -> tuple[Quantity, ...]:
-    """Free energy per pixel, and its rise from frame to frame.
-
-    Args:
-        energy: Free energy per pixel of frames.
-        unit: Unit of the energy.
-    """
+def energy_quantities(energy: Statistic) -> tuple[Quantity, ...]:
+    """Free energy per pixel, `energy`, and its rise from frame to frame."""
     return (
-        Quantity(
-            name="free_energy",
-            long_name="free energy per pixel",
-            unit=f"{unit} / pixel",
-            statistic=energy,
-        ),
+        Quantity(name="free_energy", long_name="free energy per pixel", unit="e0 / pixel", statistic=energy),
         Quantity(
             name="energy_rise",
             long_name="rise of the free energy per pixel since the frame before, which the second law forbids",
-            unit=f"{unit} / pixel",
+            unit="e0 / pixel",
             statistic=partial(_rise, energy=energy),
             distance=_of_the_forecast,
             better="low",
@@ -123,13 +109,13 @@ def _minority_below(
     return np.where(above[:, None, None, None], 2 * threshold - frames, frames) if above.any() else frames
 
 
-def _viewed(one: Quantity, view: Callable[[np.ndarray], np.ndarray]) -> Quantity:
+def _viewed(quantity: Quantity, view: Callable[[np.ndarray], np.ndarray]) -> Quantity:
     """A quantity of frames that pass through a function first."""
-    if one.statistic is None:
-        distance = one.distance
-        return replace(one, distance=lambda prediction, target: distance(view(prediction), view(target)))
-    statistic = one.statistic
-    return replace(one, statistic=lambda frames: statistic(view(frames)))
+    if quantity.statistic is None:
+        distance = quantity.distance
+        return replace(quantity, distance=lambda prediction, target: distance(view(prediction), view(target)))
+    statistic = quantity.statistic
+    return replace(quantity, statistic=lambda frames: statistic(view(frames)))
 
 
 def _drift(frames: Frames) -> Float[np.ndarray, "B T"]:

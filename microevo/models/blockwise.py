@@ -86,11 +86,6 @@ def rollout(
 
     The next input is always the last T frames, known or predicted. If the network predicts T frames, it is thus the
     block that was predicted. The last block is cut to the horizon. The gradient flows through all blocks.
-
-    Args:
-        net: The network.
-        past: Input frames.
-        horizon: Number of frames to forecast.
     """
     frames, blocks, missing = past.shape[1], [], horizon
     while missing > 0:

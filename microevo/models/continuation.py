@@ -1,8 +1,9 @@
 """Frames continued beyond their borders as the physics has it, for networks that need a certain size."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from microevo.processes.grid import continued_places
 
 
 def continued(
@@ -20,14 +21,8 @@ def continued(
     """
     for axis, (before, after) in ((-2, rows), (-1, columns)):
         if before or after:
-            size = frames.shape[axis]
-            place = torch.arange(-before, size + after, device=frames.device)
-            if periodic:
-                place = place % size
-            else:
-                place = place % (2 * size)
-                place = torch.minimum(place, 2 * size - 1 - place)
-            frames = frames.index_select(axis, place)
+            places = continued_places(frames.shape[axis], before, after, periodic, frames.device)
+            frames = frames.index_select(axis, places)
     return frames
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from microevo.models.recurrent import RecurrentForecaster, RecurrentNet, check_layers, gate_conv, zero_state
+from microevo.models.recurrent import Features, RecurrentForecaster, StackedNet, gate_conv
 
 
 class ConvGRUCell(nn.Module):
@@ -24,50 +24,23 @@ class ConvGRUCell(nn.Module):
         self.conv_x = gate_conv(c_in, 3 * hidden, filter_size)
         self.conv_h = gate_conv(hidden, 3 * hidden, filter_size)
 
-    def forward(self, x: Float[Tensor, "B c_in h w"], h: Float[Tensor, "B n h w"]) -> Float[Tensor, "B n h w"]:
+    def forward(self, x: Float[Tensor, "B c_in h w"], h: Features) -> tuple[Features]:
         """The new hidden state."""
         r_x, z_x, n_x = self.conv_x(x).chunk(3, dim=1)
         r_h, z_h, n_h = self.conv_h(h).chunk(3, dim=1)
         z = (z_x + z_h).sigmoid()
         n = (n_x + (r_x + r_h).sigmoid() * n_h).tanh()
-        return (1 - z) * n + z * h
+        return ((1 - z) * n + z * h,)
 
 
-class ConvGRUNet(RecurrentNet):
+class ConvGRUNet(StackedNet):
     """Stacked ConvGRU cells and a 1x1 readout convolution.
 
     Ballas et al., "Delving Deeper into Convolutional Networks for Learning Video Representations", arXiv 1511.06432, with
     the reset gate after the convolution, as in Shi et al., arXiv 1706.03458, and in `torch.nn.GRU`.
-
-    Args:
-        channels: Number of channels of a frame.
-        hidden: Number of features of each layer.
-        filter_size: Side of the convolution kernels, an odd number [pixels].
-
-    Raises:
-        ValueError: There is no layer, a layer has no features, or `filter_size` is even.
     """
 
-    def __init__(self, channels: int, hidden: Sequence[int] = (128, 128, 128, 128), filter_size: int = 5):
-        super().__init__()
-        check_layers(hidden, filter_size)
-        self.hidden = tuple(hidden)
-        self.cells = nn.ModuleList(
-            ConvGRUCell(c_in, n, filter_size) for c_in, n in zip([channels, *hidden], hidden, strict=False)
-        )
-        self.readout = gate_conv(hidden[-1], channels, 1)
-
-    def forward(
-        self, frame: Float[Tensor, "B C h w"], state: list[Tensor] | None
-    ) -> tuple[Float[Tensor, "B C h w"], list[Tensor]]:
-        """Predict the frame after `frame`. The state holds the hidden state of each layer."""
-        if state is None:
-            state = [zero_state(frame, n) for n in self.hidden]
-        x, new_state = frame, []
-        for cell, h in zip(self.cells, state, strict=True):
-            x = cell(x, h)
-            new_state.append(x)
-        return self.readout(x), new_state
+    cell, states = ConvGRUCell, 1
 
 
 class ConvGRU(RecurrentForecaster):

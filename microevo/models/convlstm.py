@@ -6,9 +6,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from microevo.models.recurrent import RecurrentForecaster, RecurrentNet, check_layers, gate_conv, zero_state
-
-CellState = tuple[Float[Tensor, "B _ h w"], Float[Tensor, "B _ h w"]]  # hidden and cell state; sizes differ by layer
+from microevo.models.recurrent import Features, RecurrentForecaster, StackedNet, gate_conv, gated
 
 
 class ConvLSTMCell(nn.Module):
@@ -27,53 +25,23 @@ class ConvLSTMCell(nn.Module):
         self.conv_x = gate_conv(c_in, 4 * hidden, filter_size)
         self.conv_h = gate_conv(hidden, 4 * hidden, filter_size)
 
-    def forward(
-        self, x: Float[Tensor, "B c_in h w"], h: Float[Tensor, "B n h w"], c: Float[Tensor, "B n h w"]
-    ) -> tuple[Float[Tensor, "B n h w"], Float[Tensor, "B n h w"]]:
+    def forward(self, x: Float[Tensor, "B c_in h w"], h: Features, c: Features) -> tuple[Features, Features]:
         """The new hidden state and cell state."""
         i, f, g, o = (self.conv_x(x) + self.conv_h(h)).chunk(4, dim=1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        c = gated(c, f, i, g)
         return o.sigmoid() * c.tanh(), c
 
 
-class ConvLSTMNet(RecurrentNet):
+class ConvLSTMNet(StackedNet):
     """Stacked ConvLSTM cells and a 1x1 readout convolution.
 
     Shi et al., "Convolutional LSTM Network", arXiv 1506.04214, in the form of OpenSTL, where the output gate
     multiplies `tanh(c)`. (OpenSTL v0.3.0 and the code published with arXiv 2602.19915 use the candidate `g` in
     place of `tanh(c)`, so that the cell state has no effect.) OpenSTL's cells also contain two convolutions that
     are never used, which are left out here.
-
-    Args:
-        channels: Number of channels of a frame.
-        hidden: Number of features of each layer.
-        filter_size: Side of the convolution kernels, an odd number [pixels].
-
-    Raises:
-        ValueError: There is no layer, a layer has no features, or `filter_size` is even.
     """
 
-    def __init__(self, channels: int, hidden: Sequence[int] = (128, 128, 128, 128), filter_size: int = 5):
-        super().__init__()
-        check_layers(hidden, filter_size)
-        self.hidden = tuple(hidden)
-        self.cells = nn.ModuleList(
-            ConvLSTMCell(c_in, n, filter_size) for c_in, n in zip([channels, *hidden], hidden, strict=False)
-        )
-        self.readout = gate_conv(hidden[-1], channels, 1)
-
-    def forward(
-        self, frame: Float[Tensor, "B C h w"], state: list[CellState] | None
-    ) -> tuple[Float[Tensor, "B C h w"], list[CellState]]:
-        """Predict the frame after `frame`. The state holds `(h, c)` for each layer."""
-        if state is None:
-            zeros = [zero_state(frame, n) for n in self.hidden]
-            state = [(zero, zero) for zero in zeros]
-        x, new_state = frame, []
-        for cell, (h, c) in zip(self.cells, state, strict=True):
-            x, c = cell(x, h, c)
-            new_state.append((x, c))
-        return self.readout(x), new_state
+    cell, states = ConvLSTMCell, 2
 
 
 class ConvLSTM(RecurrentForecaster):

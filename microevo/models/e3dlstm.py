@@ -1,5 +1,6 @@
 """E3DLSTM: 3-D convolutions inside the recurrent cell, and attention to all earlier cell states."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from microevo.models.predrnn import FORGET_BIAS
-from microevo.models.recurrent import RecurrentForecaster, RecurrentNet, check_layers
+from microevo.models.recurrent import RecurrentForecaster, RecurrentNet, gated, stacked
 
 WINDOW = 2  # length of the time axis of all states
 Features = Float[Tensor, "B n 2 h w"]
@@ -76,7 +77,7 @@ class EideticLSTMCell(nn.Module):
             m = im_x.sigmoid() * gm_x.tanh()
         else:
             i_m, f_m, g_m, m_m = self.conv_m(m).chunk(4, dim=1)
-            m = (fm_x + f_m + FORGET_BIAS).sigmoid() * m_m.tanh() + (im_x + i_m).sigmoid() * (gm_x + g_m).tanh()
+            m = gated(m_m.tanh(), fm_x + f_m + FORGET_BIAS, im_x + i_m, gm_x + g_m)
         o = (o_x + o_h + self.conv_new_c(c) + self.conv_new_m(m)).tanh()
         return self.conv_last(torch.cat([c, m], dim=1)).tanh() * o.sigmoid(), c, m, history
 
@@ -97,12 +98,7 @@ class E3DLSTMNet(RecurrentNet):
     effect, which is left out here unless `pass_memory` is set.
 
     Args:
-        channels: Number of channels of a frame.
-        hidden: Number of features of each layer. It is the same for all layers, since they share the memory.
-        layers: Number of layers.
-        filter_size: Side of the convolution kernels, an odd number [pixels].
-        pass_memory: Whether the memory of a layer is passed on to the next one, and from the last layer to the first
-            one at the next frame, as in the paper.
+        channels: Number of channels of a frame. The other arguments are those of `E3DLSTM`.
 
     Raises:
         ValueError: `hidden` or `layers` is below 1, or `filter_size` is even.
@@ -112,11 +108,9 @@ class E3DLSTMNet(RecurrentNet):
         self, channels: int, hidden: int = 128, layers: int = 4, filter_size: int = 5, pass_memory: bool = False
     ):
         super().__init__()
-        check_layers([hidden] * layers, filter_size)
         self.hidden = hidden
-        self.cells = nn.ModuleList(
-            EideticLSTMCell(channels if i == 0 else hidden, hidden, filter_size, pass_memory) for i in range(layers)
-        )
+        cell = partial(EideticLSTMCell, pass_memory=pass_memory)
+        self.cells = stacked(cell, channels, [hidden] * layers, filter_size)
         self.readout = nn.Conv3d(hidden, channels, (WINDOW, 1, 1), bias=False)
 
     def forward(self, frame: Float[Tensor, "B C h w"], state: State | None) -> tuple[Float[Tensor, "B C h w"], State]:
@@ -137,10 +131,11 @@ class E3DLSTM(RecurrentForecaster):
     """Forecasts with an `E3DLSTMNet`. Height and width of the frames must be divisible by `patch_size`.
 
     Args:
-        hidden: Number of features of each layer.
+        hidden: Number of features of each layer. It is the same for all layers, since they share the memory.
         layers: Number of layers.
         filter_size: Side of the convolution kernels, an odd number [pixels].
-        pass_memory: Whether the memory of a layer is passed on, as in the paper; in OpenSTL it stays zero.
+        pass_memory: Whether the memory of a layer is passed on to the next one, and from the last layer to the first
+            one at the next frame, as in the paper; in OpenSTL it stays zero.
         l1_weight: Weight of the mean absolute error in the loss.
         kwargs: Settings of every recurrent forecaster, see `RecurrentForecaster`.
     """

@@ -120,9 +120,6 @@ class LossCheck(NamedTuple):
     def finish(self, rank: int) -> None:
         """Read the result.
 
-        Args:
-            rank: Index of this process.
-
         Raises:
             ValueError: The loss of at least one process was not finite.
         """

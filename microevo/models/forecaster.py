@@ -167,7 +167,7 @@ class Forecaster(OptimisedModule, ABC):
             return
         if self.data_range is not None:
             fixed = Span(0.0, self.data_range, "data_range of the model")
-            if not all(one.same(fixed) for one in spans.values()):
+            if not all(span.same(fixed) for span in spans.values()):
                 rank_zero_info(
                     f"data_range = {self.data_range:g} is set for the model, although the data have {described(spans)}; with "
                     "null these would be taken"

@@ -259,13 +259,7 @@ class LocalNet(Forecaster):
     def take_statistics(
         self, change_rms: Float[Tensor, " C"], lowest: Float[Tensor, " C"], highest: Float[Tensor, " C"]
     ) -> None:
-        """Scale fields and changes as the training data ask for.
-
-        Args:
-            change_rms: Root mean square change from one frame to the next.
-            lowest: Smallest value of each field.
-            highest: Largest value of each field.
-        """
+        """Scale fields and changes as the training data ask for."""
         self.change_rms.copy_(change_rms)
         self.lowest.copy_(lowest)
         self.highest.copy_(highest)

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from microevo.models.recurrent import RecurrentForecaster, RecurrentNet, check_layers, gate_conv, zero_state
+from microevo.models.recurrent import Features, RecurrentForecaster, RecurrentNet, gate_conv, gated, stacked, zero_state
 
-Features = Float[Tensor, "B n h w"]
+State = tuple[list[tuple[Features, Features]], Features]
 FORGET_BIAS = 1.0
 
 
@@ -42,8 +42,8 @@ class SpatiotemporalLSTMCell(nn.Module):
         i_x, f_x, g_x, im_x, fm_x, gm_x, o_x = self.conv_x(x).chunk(7, dim=1)
         i_h, f_h, g_h, o_h = self.conv_h(h).chunk(4, dim=1)
         i_m, f_m, g_m = self.conv_m(m).chunk(3, dim=1)
-        c = (f_x + f_h + FORGET_BIAS).sigmoid() * c + (i_x + i_h).sigmoid() * (g_x + g_h).tanh()
-        m = (fm_x + f_m + FORGET_BIAS).sigmoid() * m + (im_x + i_m).sigmoid() * (gm_x + g_m).tanh()
+        c = gated(c, f_x + f_h + FORGET_BIAS, i_x + i_h, g_x + g_h)
+        m = gated(m, fm_x + f_m + FORGET_BIAS, im_x + i_m, gm_x + g_m)
         both = torch.cat([c, m], dim=1)
         o = (o_x + o_h + self.conv_o(both)).sigmoid()
         return o * self.conv_last(both).tanh(), c, m
@@ -56,10 +56,7 @@ class PredRNNNet(RecurrentNet):
     Recurrent Neural Networks for Predictive Learning using Spatiotemporal LSTMs", NeurIPS 2017.
 
     Args:
-        channels: Number of channels of a frame.
-        hidden: Number of features of each layer. It is the same for all layers, since they share the memory.
-        layers: Number of layers.
-        filter_size: Side of the convolution kernels, an odd number [pixels].
+        channels: Number of channels of a frame. The other arguments are those of `PredRNN`.
 
     Raises:
         ValueError: `hidden` or `layers` is below 1, or `filter_size` is even.
@@ -67,16 +64,11 @@ class PredRNNNet(RecurrentNet):
 
     def __init__(self, channels: int, hidden: int = 128, layers: int = 4, filter_size: int = 5):
         super().__init__()
-        check_layers([hidden] * layers, filter_size)
         self.hidden = hidden
-        self.cells = nn.ModuleList(
-            SpatiotemporalLSTMCell(channels if i == 0 else hidden, hidden, filter_size) for i in range(layers)
-        )
+        self.cells = stacked(SpatiotemporalLSTMCell, channels, [hidden] * layers, filter_size)
         self.readout = gate_conv(hidden, channels, 1)
 
-    def forward(
-        self, frame: Float[Tensor, "B C h w"], state: tuple[list[tuple[Features, Features]], Features] | None
-    ) -> tuple[Float[Tensor, "B C h w"], tuple[list[tuple[Features, Features]], Features]]:
+    def forward(self, frame: Float[Tensor, "B C h w"], state: State | None) -> tuple[Float[Tensor, "B C h w"], State]:
         """Predict the frame after `frame`. The state holds `(h, c)` for each layer, and the memory."""
         if state is None:
             zero = zero_state(frame, self.hidden)
@@ -93,7 +85,7 @@ class PredRNN(RecurrentForecaster):
     """Forecasts with a `PredRNNNet`. Height and width of the frames must be divisible by `patch_size`.
 
     Args:
-        hidden: Number of features of each layer.
+        hidden: Number of features of each layer. It is the same for all layers, since they share the memory.
         layers: Number of layers.
         filter_size: Side of the convolution kernels, an odd number [pixels].
         kwargs: Settings of every recurrent forecaster, see `RecurrentForecaster`.

@@ -1,5 +1,6 @@
 """PredRNN++: PredRNN with a deeper transition within a step, and a shortcut for the gradient through time."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,15 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from microevo.models.predrnn import FORGET_BIAS
-from microevo.models.recurrent import RecurrentForecaster, RecurrentNet, check_layers, gate_conv, zero_state
+from microevo.models.recurrent import Features, RecurrentForecaster, RecurrentNet, gate_conv, gated, stacked, zero_state
 
-Features = Float[Tensor, "B n h w"]
 State = tuple[list[tuple[Features, Features]], Features, Features]
 HIGHWAY_RANGE = 0.001  # of the initial weights, as published
 
 
 class CausalLSTMCell(nn.Module):
-    """One layer, without biases: the new cell state `c` takes part in the gates of the memory `m`, one after the other.
+    """One layer, without biases: the new cell state `c` enters the gates of the memory `m`, one after the other.
 
     With `*` a convolution, `.` a product pixel by pixel and `b` the forget bias:
 
@@ -54,10 +54,10 @@ class CausalLSTMCell(nn.Module):
         i_h, f_h, g_h, o_h = self.conv_h(h).chunk(4, dim=1)
         i_c, f_c, g_c = self.conv_c(m if self.memory_as_cell else c).chunk(3, dim=1)
         i_m, f_m, m_m = self.conv_m(m).chunk(3, dim=1)
-        c = (f_x + f_h + f_c + FORGET_BIAS).sigmoid() * c + (i_x + i_h + i_c).sigmoid() * (g_x + g_h + g_c).tanh()
+        c = gated(c, f_x + f_h + f_c + FORGET_BIAS, i_x + i_h + i_c, g_x + g_h + g_c)
         # The published weights hold the candidate before the forget gate here.
         i_n, g_n, f_n, o_n = self.conv_c2m(c).chunk(4, dim=1)
-        m = (fm_x + f_m + f_n + FORGET_BIAS).sigmoid() * m_m.tanh() + (im_x + i_m + i_n).sigmoid() * (gm_x + g_n).tanh()
+        m = gated(m_m.tanh(), fm_x + f_m + f_n + FORGET_BIAS, im_x + i_m + i_n, gm_x + g_n)
         o = (o_x + o_h + o_n + self.conv_om(m)).tanh()
         return o * self.conv_last(torch.cat([c, m], dim=1)).tanh(), c, m
 
@@ -92,12 +92,7 @@ class PredRNNppNet(RecurrentNet):
     of the memory does not see `m`. OpenSTL's cells also contain a convolution that is never used, which is left out.
 
     Args:
-        channels: Number of channels of a frame.
-        hidden: Number of features of each layer. It is the same for all layers, since they share the memory.
-        layers: Number of layers, at least 2.
-        filter_size: Side of the convolution kernels, an odd number [pixels].
-        memory_as_cell: Whether the gates of the cell state see the memory in place of the cell state. They do in
-            OpenSTL v0.3.0 and in the code published with arXiv 2602.19915, but not in the paper.
+        channels: Number of channels of a frame. The other arguments are those of `PredRNNpp`.
 
     Raises:
         ValueError: `hidden` is below 1, `layers` is below 2, or `filter_size` is even.
@@ -109,11 +104,9 @@ class PredRNNppNet(RecurrentNet):
         super().__init__()
         if layers < 2:
             raise ValueError(f"layers must be at least 2, got {layers}: the highway is between the first two.")
-        check_layers([hidden] * layers, filter_size)
         self.hidden = hidden
-        self.cells = nn.ModuleList(
-            CausalLSTMCell(channels if i == 0 else hidden, hidden, filter_size, memory_as_cell) for i in range(layers)
-        )
+        cell = partial(CausalLSTMCell, memory_as_cell=memory_as_cell)
+        self.cells = stacked(cell, channels, [hidden] * layers, filter_size)
         self.highway = GradientHighway(hidden, filter_size)
         self.readout = gate_conv(hidden, channels, 1)
 
@@ -136,21 +129,16 @@ class PredRNNpp(RecurrentForecaster):
     """Forecasts with a `PredRNNppNet`. Height and width of the frames must be divisible by `patch_size`.
 
     Args:
-        hidden: Number of features of each layer.
+        hidden: Number of features of each layer. It is the same for all layers, since they share the memory.
         layers: Number of layers, at least 2.
         filter_size: Side of the convolution kernels, an odd number [pixels].
-        memory_as_cell: Whether the gates of the cell state see the memory in place of the cell state, as in the code
-            published with arXiv 2602.19915, but not in the paper on PredRNN++.
+        memory_as_cell: Whether the gates of the cell state see the memory in place of the cell state. They do in
+            OpenSTL v0.3.0 and in the code published with arXiv 2602.19915, but not in the paper on PredRNN++.
         kwargs: Settings of every recurrent forecaster, see `RecurrentForecaster`.
     """
 
     def __init__(
-        self,
-        hidden: int = 128,
-        layers: int = 4,
-        filter_size: int = 5,
-        memory_as_cell: bool = False,
-        **kwargs: Any,
+        self, hidden: int = 128, layers: int = 4, filter_size: int = 5, memory_as_cell: bool = False, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.save_hyperparameters(logger=False)

@@ -1,8 +1,8 @@
 """RecurrentForecaster: training and forecasting with a network that takes one frame at a time."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from microevo.models.forecaster import Forecaster
+
+Features = Float[Tensor, "B n h w"]
 
 
 class RecurrentNet(nn.Module, ABC):
@@ -28,8 +30,10 @@ class RecurrentNet(nn.Module, ABC):
         """
 
 
-def check_layers(hidden: Sequence[int], filter_size: int) -> None:
-    """Check the features of each layer, and the side of the convolution kernels.
+def stacked(
+    cell: Callable[[int, int, int], nn.Module], channels: int, hidden: Sequence[int], filter_size: int
+) -> nn.ModuleList:
+    """One cell for each layer, built for its input channels, its features and the side of its convolution kernels.
 
     Raises:
         ValueError: There is no layer, a layer has no features, or `filter_size` is even.
@@ -40,6 +44,7 @@ def check_layers(hidden: Sequence[int], filter_size: int) -> None:
         )
     if filter_size < 1 or filter_size % 2 == 0:
         raise ValueError(f"filter_size must be odd to keep the image size, got {filter_size}.")
+    return nn.ModuleList(cell(c_in, n, filter_size) for c_in, n in zip([channels, *hidden], hidden, strict=False))
 
 
 def gate_conv(c_in: int, c_out: int, filter_size: int) -> nn.Conv2d:
@@ -50,6 +55,50 @@ def gate_conv(c_in: int, c_out: int, filter_size: int) -> nn.Conv2d:
 def zero_state(frame: Float[Tensor, "B C h w"], features: int) -> Float[Tensor, "B {features} h w"]:
     """The state of a layer before the first frame."""
     return frame.new_zeros(len(frame), features, *frame.shape[2:])
+
+
+def gated(state: Tensor, forget: Tensor, enter: Tensor, candidate: Tensor) -> Tensor:
+    """The state of an LSTM after one step: what the forget gate keeps, plus what the input gate takes in.
+
+    All but `state` are given before their nonlinearity.
+    """
+    return forget.sigmoid() * state + enter.sigmoid() * candidate.tanh()
+
+
+class StackedNet(RecurrentNet):
+    """Stacked convolutional cells and a 1x1 readout convolution.
+
+    A cell maps its input and its state to its new state. The first tensor of a state is the input of the next layer.
+
+    Args:
+        channels: Number of channels of a frame.
+        hidden: Number of features of each layer.
+        filter_size: Side of the convolution kernels, an odd number [pixels].
+
+    Raises:
+        ValueError: There is no layer, a layer has no features, or `filter_size` is even.
+    """
+
+    cell: ClassVar[type[nn.Module]]
+    states: ClassVar[int]  # number of tensors in the state of a cell
+
+    def __init__(self, channels: int, hidden: Sequence[int] = (128, 128, 128, 128), filter_size: int = 5):
+        super().__init__()
+        self.hidden = tuple(hidden)
+        self.cells = stacked(self.cell, channels, hidden, filter_size)
+        self.readout = gate_conv(hidden[-1], channels, 1)
+
+    def forward(
+        self, frame: Float[Tensor, "B C h w"], state: list[tuple[Tensor, ...]] | None
+    ) -> tuple[Float[Tensor, "B C h w"], list[tuple[Tensor, ...]]]:
+        """Predict the frame after `frame`. The state holds that of each layer."""
+        if state is None:
+            state = [(zero_state(frame, n),) * self.states for n in self.hidden]
+        x, new_state = frame, []
+        for cell, old in zip(self.cells, state, strict=True):
+            new_state.append(cell(x, *old))
+            x = new_state[-1][0]
+        return self.readout(x), new_state
 
 
 class RecurrentForecaster(Forecaster):
@@ -81,11 +130,7 @@ class RecurrentForecaster(Forecaster):
 
     @abstractmethod  # a subclass sets `net`
     def __init__(
-        self,
-        patch_size: int = 4,
-        sampling_until: float = 0.5,
-        sampling_steps: int | None = None,
-        **kwargs: Any,
+        self, patch_size: int = 4, sampling_until: float = 0.5, sampling_steps: int | None = None, **kwargs: Any
     ):
         super().__init__(**kwargs)
         if patch_size < 1:

@@ -40,37 +40,39 @@ class ForecastMetrics(Module):
         if self._shape == tuple(shape):
             return
         everything: list[LeadMetric] = list(self._all)  # type: ignore[arg-type]
-        defined, reasons = applicable([one.metric for one in everything], tuple(shape))
-        self._shape, self._chosen = tuple(shape), [one for one in everything if one.metric in defined]
-        self.left_out = [one.metric.name for one in everything if one.metric not in defined]
+        defined, reasons = applicable([average.metric for average in everything], tuple(shape))
+        self._shape, self._chosen = tuple(shape), [average for average in everything if average.metric in defined]
+        self.left_out = [average.metric.name for average in everything if average.metric not in defined]
         for reason in reasons:
             rank_zero_info(reason)
 
     def reset(self) -> None:
         """Start counting anew."""
-        for one in self._all:
-            one.reset()  # type: ignore[operator]
+        for average in self._all:
+            average.reset()  # type: ignore[operator]
 
     def update(self, forecast: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]) -> None:
         """Add a batch of forecasts."""
         self.choose(target.shape[2:])
-        for one in self._chosen:
-            one.update(forecast, target)
+        for average in self._chosen:
+            average.update(forecast, target)
 
     def score(
         self, forecast: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
     ) -> dict[str, Float[Tensor, "B T"]]:
         """Every metric per window and lead time, by name."""
         self.choose(target.shape[2:])
-        return {one.metric.name: one.score(forecast, target) for one in self._chosen}
+        return {average.metric.name: average.score(forecast, target) for average in self._chosen}
 
     def curves(self) -> dict[str, Float[Tensor, " horizon"]]:
         """The mean of every metric at each lead time, by name."""
-        return {one.metric.name: one.compute().float() for one in self._chosen}
+        return {average.metric.name: average.compute().float() for average in self._chosen}
 
     def derived(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The metrics that are functions of some of these means, such as RMSE of that of MSE, by name."""
-        return {one.name: of_mean(one, means[one.source]) for one in self._derived if one.source in means}
+        return {
+            metric.name: of_mean(metric, means[metric.source]) for metric in self._derived if metric.source in means
+        }
 
     def needs(self, name: str) -> bool:
         """Whether a metric of this name is left out, or the one that it is a function of."""

@@ -1,6 +1,6 @@
 """SimVP: the first version, whose translator is a U-shaped stack of Inception blocks (IncepU)."""
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -45,10 +45,7 @@ class InceptionBlock(nn.Module):
     def forward(self, x: Float[Tensor, "B c_in h w"]) -> Float[Tensor, "B c_out h w"]:
         """The sum of all branches."""
         x = self.reduce(x)
-        total = self.branches[0](x)
-        for branch in self.branches[1:]:
-            total = total + branch(x)
-        return total
+        return reduce(torch.add, (branch(x) for branch in self.branches))
 
 
 class IncepU(nn.Module):
@@ -86,11 +83,7 @@ class IncepUNet(EncoderDecoderNet):
 
     Args:
         frames: Number of input frames, and of output frames.
-        channels: Number of fields in a frame.
-        hid_s: Features per frame in encoder and decoder, an even number.
-        hid_t: Features of the translator, for all frames together, an even number.
-        n_s: Stages of the encoder and of the decoder, an even number. Every second stage halves the image size.
-        n_t: Blocks of the translator's encoder, and of its decoder.
+        channels: Number of fields in a frame. The other arguments are those of `SimVP`.
 
     Raises:
         ValueError: A size is not possible, as the message says.

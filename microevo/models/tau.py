@@ -1,6 +1,5 @@
 """TAU: SimVP whose translator attends to space in each feature and, by a gate for each feature, to time."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -8,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from microevo.models.blockwise import BlockwiseForecaster
-from microevo.models.encoder_decoder import EncoderDecoderNet
-from microevo.models.fcn import Translator, TranslatorBlock, scale_by_fan_out
+from microevo.models.fcn import FCN, SimVPNet
+from microevo.models.translator import TranslatorBlock, scale_by_fan_out
 
 TEMPERATURE, EPSILON = 0.1, 1e-12  # of the difference divergence, as published
 
@@ -22,6 +20,8 @@ class TemporalAttention(nn.Module):
     """
 
     def __init__(self, n: int):
+        if n < 4:
+            raise ValueError(f"hid_t and frames * hid_s must be at least 4, got {n}.")
         super().__init__()
         self.project_in = nn.Conv2d(n, n, 1)
         self.near = nn.Conv2d(n, n, 5, padding=2, groups=n)
@@ -41,48 +41,20 @@ class TemporalAttention(nn.Module):
         return self.project_out(dynamic[..., None, None] * static * v)
 
 
-class TAUNet(EncoderDecoderNet):
+class TAUNet(SimVPNet):
     """SimVP with temporal attention units: takes `frames` frames and predicts the next `frames` frames.
 
     Tan et al., "Temporal Attention Unit: Towards Efficient Spatiotemporal Predictive Learning", arXiv 2206.12126, in the
     form of OpenSTL. It is `SimVPNet` with another attention; the default sizes have 17,810,049 parameters for ten frames
     of one field.
-
-    Args:
-        frames: Number of input frames, and of output frames.
-        channels: Number of fields in a frame.
-        hid_s: Features per frame in encoder and decoder, an even number.
-        hid_t: Features of the translator, for all frames together, at least 4.
-        n_s: Stages of the encoder and of the decoder, an even number. Every second stage halves the image size.
-        n_t: Blocks of the translator, at least 2.
-        mlp_ratio: Expansion ratio of the MLP in each block.
-        drop_path: Probability of stochastic depth in the last block; 0 disables it in all blocks.
-
-    Raises:
-        ValueError: A size is not possible, as the message says.
     """
 
-    def __init__(
-        self,
-        frames: int = 10,
-        channels: int = 1,
-        hid_s: int = 64,
-        hid_t: int = 256,
-        n_s: int = 4,
-        n_t: int = 8,
-        mlp_ratio: float = 8.0,
-        drop_path: float = 0.0,
-    ):
-        if hid_t < 4 or frames * hid_s < 4:
-            raise ValueError(f"hid_t and frames * hid_s must be at least 4, got {hid_t} and {frames} * {hid_s}.")
-
-        def block(n: int, rate: float) -> TranslatorBlock:
-            made = TranslatorBlock(n, TemporalAttention(n), mlp_ratio, rate)
-            scale_by_fan_out(made.mlp)  # the attention keeps PyTorch's initialisation, as published
-            return made
-
-        translator = partial(Translator, hid_t=hid_t, n_t=n_t, drop_path=drop_path, block=block)
-        super().__init__(frames, channels, hid_s, n_s, translator)
+    @staticmethod
+    def block(n: int, drop_path: float, mlp_ratio: float) -> TranslatorBlock:
+        """A block of the translator for `n` features, whose attention keeps PyTorch's initial weights, as published."""
+        block = TranslatorBlock(n, TemporalAttention(n), mlp_ratio, drop_path)
+        scale_by_fan_out(block.mlp)
+        return block
 
 
 def difference_divergence(
@@ -100,37 +72,20 @@ def difference_divergence(
     return (p * torch.log(p / (q + EPSILON) + EPSILON)).mean()
 
 
-class TAU(BlockwiseForecaster):
+class TAU(FCN):
     """Forecasts with a `TAUNet`, where each predicted block of `n_past` frames is the next input.
 
-    Height and width of the frames must be divisible by `2^(n_s / 2)`.
-
     Args:
-        hid_s: Features per frame in encoder and decoder, an even number.
-        hid_t: Features of the translator, for all frames together, at least 4.
-        n_s: Stages of the encoder and of the decoder, an even number. Every second stage halves the image size.
-        n_t: Blocks of the translator, at least 2.
-        mlp_ratio: Expansion ratio of the MLP in each block.
-        drop_path: Probability of stochastic depth in the last block; 0 disables it in all blocks.
         divergence_weight: Weight of `difference_divergence` in the loss.
-        kwargs: Settings of every forecaster, see `Forecaster`.
+        kwargs: Sizes of the network, see `FCN`; `hid_t` is at least 4.
     """
 
-    def __init__(
-        self,
-        hid_s: int = 64,
-        hid_t: int = 256,
-        n_s: int = 4,
-        n_t: int = 8,
-        mlp_ratio: float = 8.0,
-        drop_path: float = 0.0,
-        divergence_weight: float = 0.1,
-        **kwargs: Any,
-    ):
+    network = TAUNet
+
+    def __init__(self, *, divergence_weight: float = 0.1, **kwargs: Any):
         super().__init__(**kwargs)
         self.save_hyperparameters(logger=False)
         self.divergence_weight = divergence_weight
-        self.net = TAUNet(self.n_past, self.channels, hid_s, hid_t, n_s, n_t, mlp_ratio, drop_path)
 
     def objective(
         self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]

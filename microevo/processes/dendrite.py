@@ -90,16 +90,10 @@ class DendriticSolidification(Process):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.grid.shape) != 2:
-            raise ValueError(
-                "DendriticSolidification is solved in two dimensions, but the shape of the grid is "
-                f"{self.grid.shape}; give it two sides"
-            )
+        self._check_two_dimensions()
         if self.mode not in (4, 6):
             raise ValueError(f"mode must be 4 or 6, but it is {self.mode}")
-        for name in ("eps_bar", "tau", "latent_heat", "undercooling", "alpha", "gamma", "seed_radius", "dt"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
+        self._check_positive("eps_bar", "tau", "latent_heat", "undercooling", "alpha", "gamma", "seed_radius", "dt")
         if not 0 <= self.delta < 1:
             raise ValueError(f"delta must be at least 0 and below 1, but it is {self.delta}")
         if self.alpha >= 1:
@@ -110,11 +104,7 @@ class DendriticSolidification(Process):
                 f"the seed must fit in the grid, but seed_radius is {self.seed_radius} and half a side {half:g}"
             )
         cells = self.interface_width / self.grid.spacing
-        if cells < CELLS_PER_INTERFACE:
-            raise ValueError(
-                f"the interface is {cells:.2f} cells wide (10-90 %), but needs {CELLS_PER_INTERFACE:.0f}; raise eps_bar or "
-                "lower the grid's spacing"
-            )
+        self._check_resolved(cells, CELLS_PER_INTERFACE, "raise eps_bar or lower the grid's spacing")
         self._check_long_steps()
 
     def _longest_step(self) -> tuple[str, float]:

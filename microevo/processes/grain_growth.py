@@ -82,13 +82,8 @@ class GrainGrowth(Process):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.grid.shape) != 2:
-            raise ValueError(
-                f"GrainGrowth is solved in two dimensions, but the shape of the grid is {self.grid.shape}; give it two sides"
-            )
-        for name in ("mobility", "k", "contrast"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
+        self._check_two_dimensions()
+        self._check_positive("mobility", "k", "contrast")
         if not GAMMAS[0] <= self.gamma <= GAMMAS[-1]:
             raise ValueError(f"gamma must be between {GAMMAS[0]} and {GAMMAS[-1]}, but it is {self.gamma}")
         if not 0 <= self.floor < 1:
@@ -99,11 +94,8 @@ class GrainGrowth(Process):
             raise ValueError(
                 f"grains need at least 2 order_parameters, or null for one each, but there are {self.order_parameters}"
             )
-        if self.boundary_cells < CELLS_PER_BOUNDARY:
-            raise ValueError(
-                f"the boundary is {self.boundary_cells:.2f} cells wide (10-90 %), but needs {CELLS_PER_BOUNDARY:.0f}; raise "
-                f"k above {self.k} or lower gamma"
-            )
+        remedy = f"raise k above {self.k} or lower gamma"
+        self._check_resolved(self.boundary_cells, CELLS_PER_BOUNDARY, remedy, what="boundary")
         if self.time_step is not None and not 0 < self.time_step <= self.largest_step:
             raise ValueError(
                 f"time_step must be above 0 and at most {self.largest_step:.4g}, the stability limit of k = {self.k} and gamma "

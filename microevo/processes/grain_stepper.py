@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from microevo.processes.grid import neighbours
 from microevo.processes.integrators.base import StepError, Stepper
 from microevo.processes.kernels import grain_growth as kernel
 from microevo.processes.shared_order import SharedOrder
@@ -146,19 +147,9 @@ def euler_torch(
     """What `kernel.euler_kernel` computes, as tensor operations for any device."""
     for _ in range(steps):
         factor = c0 - c2 * eta.square().sum(dim=2, keepdim=True)
-        north, south = _neighbours(eta, 0, walls)
-        west, east = _neighbours(eta, 1, walls)
+        north, south = neighbours(eta, 0, walls)
+        west, east = neighbours(eta, 1, walls)
         around = north + south + west + east
         eta = eta * (factor + c1 * eta.square()) + c3 * around
         eta = torch.where(eta < smallest, torch.zeros_like(eta), eta)
     return eta
-
-
-def _neighbours(
-    eta: Float[Tensor, "H W Q"], axis: int, walls: bool
-) -> tuple[Float[Tensor, "H W Q"], Float[Tensor, "H W Q"]]:
-    before, after = eta.roll(1, axis), eta.roll(-1, axis)
-    if walls:
-        before.select(axis, 0).copy_(eta.select(axis, 0))
-        after.select(axis, -1).copy_(eta.select(axis, -1))
-    return before, after

@@ -59,25 +59,38 @@ class Grid:
         """Laplacian by second differences of neighbouring cells, second order in the spacing [1/l0^2]."""
         total = torch.zeros_like(u)
         for axis in range(2, u.ndim):
-            before, after = u.roll(1, axis), u.roll(-1, axis)
-            if self.boundary == "no-flux":  # beyond a wall comes the mirror image
-                before.select(axis, 0).copy_(u.select(axis, 0))
-                after.select(axis, -1).copy_(u.select(axis, -1))
+            before, after = neighbours(u, axis, self.boundary == "no-flux")
             total += before + after - 2 * u
         return total / self.spacing**2
 
     def ghosts(self, width: int) -> Int64[Tensor, " padded"]:
-        """Which cell each one of the grid with `width` ghost cells on every side copies, both flattened.
-
-        Beyond the border of a periodic grid come the cells of its other side; a wall reflects.
-        """
+        """Which cell each one of the grid with `width` ghost cells on every side copies, both flattened."""
         source = torch.zeros((), dtype=torch.int64)
         for cells in self.shape:
-            place = torch.arange(-width, cells + width)
-            if self.boundary == "periodic":
-                place = place % cells
-            else:
-                place = place % (2 * cells)
-                place = torch.minimum(place, 2 * cells - 1 - place)
-            source = cells * source[..., None] + place
+            source = cells * source[..., None] + continued_places(cells, width, width, self.boundary == "periodic")
         return source.flatten()
+
+
+def continued_places(
+    cells: int, before: int, after: int, periodic: bool, device: torch.device | None = None
+) -> Int64[Tensor, " more"]:
+    """Which of the cells of a row each cell copies of one that has more `before` and `after` them.
+
+    Beyond the border of a periodic row come the cells of its other side; a wall reflects.
+    """
+    place = torch.arange(-before, cells + after, device=device)
+    if periodic:
+        return place % cells
+    place = place % (2 * cells)
+    return torch.minimum(place, 2 * cells - 1 - place)
+
+
+def neighbours(
+    u: Float[Tensor, "*cells"], axis: int, walls: bool
+) -> tuple[Float[Tensor, "*cells"], Float[Tensor, "*cells"]]:
+    """The neighbours before and after each cell along an axis; beyond a wall comes the mirror image."""
+    before, after = u.roll(1, axis), u.roll(-1, axis)
+    if walls:
+        before.select(axis, 0).copy_(u.select(axis, 0))
+        after.select(axis, -1).copy_(u.select(axis, -1))
+    return before, after

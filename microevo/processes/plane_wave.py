@@ -63,8 +63,7 @@ class PlaneWave(Process):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.grid.shape) != 2:
-            raise ValueError(f"PlaneWave has two dimensions, but the grid's shape is {self.grid.shape}; give (y, x)")
+        self._check_two_dimensions()
         if self.grid.boundary != "no-flux":
             raise ValueError(
                 f"the opposite sides of a plane wave do not match, but boundary is {self.grid.boundary}; set it to no-flux"

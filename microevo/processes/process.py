@@ -82,6 +82,22 @@ class Process(ABC):
                 f"{self.frame_interval}"
             )
 
+    def _check_positive(self, *names: str) -> None:
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
+
+    def _check_two_dimensions(self) -> None:
+        if len(self.grid.shape) != 2:
+            raise ValueError(
+                f"{type(self).__name__} is solved in two dimensions, but the shape of the grid is {self.grid.shape}; give it "
+                "two sides"
+            )
+
+    def _check_resolved(self, cells: float, least: float, remedy: str, what: str = "interface") -> None:
+        if cells < least:
+            raise ValueError(f"the {what} is {cells:.2f} cells wide (10-90 %), but needs {least:.0f}; {remedy}")
+
     # ---------------------------------------------------------- the equation
 
     @abstractmethod

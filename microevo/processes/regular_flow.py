@@ -22,7 +22,7 @@ class RegularFlow:
 
     The field is laid out with ghost cells on every side as one long row per trajectory, in which the neighbour along an
     axis is a shift by its stride: every operation then runs over contiguous memory, and what it leaves in the ghost cells
-    is never used. The logarithm is kept although `c(1-c) grad ln(c/(1-c)) = grad c`: without it a uniform mu is no
+    is never used. The logarithm is kept although `c(1-c) grad ln(c/(1-c)) = grad c`: without it a uniform mu is not an
     equilibrium of the grid.
 
     Args:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,17 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
-from microevo.processes.initial import uniform_noise
 from microevo.processes.integrators.fixed_step import FixedStepBDF
 from microevo.processes.integrators.transforms import modes_of
+from microevo.processes.mixture import Mixture
 from microevo.processes.parameters import Parameters
-from microevo.processes.process import Field, Process
 from microevo.processes.regular_flow import DILUTE, RegularFlow
 
-if TYPE_CHECKING:
-    import microevo.metrics
-
-CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
 BOUNDS = (-0.01, 1.01)  # of c; a solution that leaves them is no longer one
 ACCURATE_LIMIT = 0.15  # longest step of the second-order scheme [kappa / diffusivity]
 LATE_STEP = {"accurate": 0.004, "fast": 0.02}  # of each scheme, unless given [fr]
@@ -32,7 +27,7 @@ ACCURATE = (*((2.0 ** (i - 16), 2.0 ** (i - 12)) for i in range(10)), (0.3, 1 / 
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegularSolution(Process):
+class RegularSolution(Mixture):
     """Cahn-Hilliard equation of a regular solution, with a mobility that vanishes in the pure phases.
 
         dc/dt = div( D c(1-c) grad mu ),    mu = ln(c / (1-c)) + Omega (1-2c) - kappa lap c
@@ -59,9 +54,8 @@ class RegularSolution(Process):
             also where those of the trajectories differ: all of a store take the same [fr].
     """
 
-    fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1", span=(0.0, 1.0)),)
     parameters: ClassVar[tuple[str, ...]] = ("composition", "noise", "omega", "kappa", "diffusivity")
-    isotropic: ClassVar[bool] = True
+    middle: ClassVar[float] = 0.5
 
     grid: Grid = Grid(shape=(128, 128), spacing=0.5, boundary="no-flux", coarsen=2)
     first_frame: float = 40.0
@@ -76,21 +70,14 @@ class RegularSolution(Process):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("noise", "kappa", "diffusivity"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
+        self._check_positive("noise", "kappa", "diffusivity")
         if not self.omega > 2:
             raise ValueError(f"omega must be above 2, where a mixture unmixes, but it is {self.omega}")
         if not self.noise < self.composition < 1 - self.noise:
             raise ValueError(
                 f"composition +- noise must lie between 0 and 1, but they are {self.composition} and {self.noise}"
             )
-        cells = self.interface_width / self.grid.spacing
-        if cells < CELLS_PER_INTERFACE:
-            raise ValueError(
-                f"the interface is {cells:.2f} cells wide (10-90 %), but needs {CELLS_PER_INTERFACE:.0f}; raise kappa, or "
-                "lower omega or the grid's spacing"
-            )
+        self._check_interface("raise kappa, or lower omega or the grid's spacing")
         if not self.longest_step > 0:
             raise ValueError(f"time_step must be positive, but it is {self.time_step}")
         self._check_longest_step(self._accurate_limit)
@@ -160,11 +147,6 @@ class RegularSolution(Process):
 
         Beyond 0 and 1, where there is no mixture, the density without the gradient continues as a steep straight line, so that
         a field which leaves these bounds (a bad forecast may) never gains by it.
-
-        Args:
-            u: Compositions.
-            p: The parameters of each; those of the process unless given.
-            grid: Where they live, such as the pixels of the image; the process's grid unless given.
         """
         u, p, grid = u.double(), p or self.vary({}), grid or self.grid
         omega = p.to(u).omega
@@ -176,29 +158,7 @@ class RegularSolution(Process):
         density = _free_energy_density(inside, omega) + outside + u * gradient / 2
         return grid.cell_volume * density.flatten(1).sum(1)
 
-    def quantities(
-        self, first: Float[np.ndarray, "n H W"], p: Parameters | None = None
-    ) -> Sequence["microevo.metrics.Quantity"]:
-        """Composition, energy, structure, interfaces and particles of the mixture."""
-        from microevo.metrics.spinodal import mixture_quantities  # takes its time to import
-        from microevo.processes.image_energy import image_free_energy
-
-        return mixture_quantities(
-            first,
-            periodic=self.grid.boundary == "periodic",
-            threshold=0.5,
-            energy=image_free_energy(self, p),
-            from_quench=True,
-        )
-
     # ------------------------------------------------------------- simulation
-
-    def initial(
-        self, generators: Sequence[torch.Generator], p: Parameters | None = None
-    ) -> Float[Tensor, "n 1 *cells"]:
-        """Noise about the mean composition: the state just after the quench."""
-        p = p or self.vary({})
-        return uniform_noise(self.grid.shape, generators, p.composition, p.noise)
 
     def _check_values(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> None:
         super()._check_values(values)

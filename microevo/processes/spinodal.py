@@ -1,10 +1,9 @@
 """Spinodal decomposition: a mixture that unmixes (Cahn-Hilliard)."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,23 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microevo.processes.grid import Grid
-from microevo.processes.initial import uniform_noise
 from microevo.processes.integrators.bdf2 import SpectralBDF2
 from microevo.processes.integrators.transforms import modes_of
+from microevo.processes.mixture import Mixture
 from microevo.processes.parameters import Parameters
-from microevo.processes.process import Field, Process
-
-if TYPE_CHECKING:
-    import microevo.metrics
 
 DOMAINS = 0.3  # deviation from the mean, in half gaps and root mean square, from which on the mixture has domains
-CELLS_PER_INTERFACE = 3.0  # of the 10-90 % width; below, the grid pins and bends the interface
 LOOSEST = 1e-2  # tolerance of data; beyond, domains merge and vanish at other times than they should
 COARSEST = 1.0  # tolerance of `coarser`: an error as large as the field; the frames limit the steps long before
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpinodalDecomposition(Process):
+class SpinodalDecomposition(Mixture):
     """Cahn-Hilliard equation with a quartic double well and constant mobility, periodic or with no-flux walls.
 
         dc/dt = M lap( f'(c) - kappa lap c ),    f = rho (c - c_alpha)^2 (c_beta - c)^2
@@ -54,9 +48,7 @@ class SpinodalDecomposition(Process):
             leaves an error of about 1e-3 on 64 x 64 cells and 2e-3 on 256 x 256, 3e-4 a quarter to a third of that.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1", span=(0.0, 1.0)),)
     parameters: ClassVar[tuple[str, ...]] = ("composition", "noise", "mobility", "kappa")
-    isotropic: ClassVar[bool] = True
     largest_tolerance: ClassVar[float] = LOOSEST
 
     grid: Grid = Grid()
@@ -75,9 +67,7 @@ class SpinodalDecomposition(Process):
         super().__post_init__()
         if self.c_alpha >= self.c_beta:
             raise ValueError(f"c_alpha must be below c_beta, but they are {self.c_alpha} and {self.c_beta}")
-        for name in ("mobility", "kappa", "rho", "noise"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, but it is {getattr(self, name)}")
+        self._check_positive("mobility", "kappa", "rho", "noise")
         if not 1e-8 <= self.tolerance <= self.largest_tolerance:
             raise ValueError(
                 f"tolerance must be between 1e-8 and {self.largest_tolerance:g}, but it is {self.tolerance}"
@@ -87,12 +77,7 @@ class SpinodalDecomposition(Process):
                 f"composition must lie between c_alpha and c_beta, {self.c_alpha} and {self.c_beta}, but it is "
                 f"{self.composition}"
             )
-        cells = self.interface_width / self.grid.spacing
-        if cells < CELLS_PER_INTERFACE:
-            raise ValueError(
-                f"the interface is {cells:.2f} cells wide (10-90 %), but needs {CELLS_PER_INTERFACE:.0f}; raise kappa, or "
-                "lower rho or the grid's spacing"
-            )
+        self._check_interface("raise kappa, or lower rho or the grid's spacing")
 
     # ------------------------------------------------------------ closed forms
 
@@ -131,13 +116,7 @@ class SpinodalDecomposition(Process):
     def free_energy(
         self, c: Float[Tensor, "n 1 *cells"], p: Parameters | None = None, grid: Grid | None = None
     ) -> Float[Tensor, " n"]:
-        """Total free energy, integral of `f + kappa/2 |grad c|^2`, in float64 [e0].
-
-        Args:
-            c: Compositions.
-            p: The parameters of each; those of the process unless given.
-            grid: Where they live, such as the pixels of the image; the process's grid unless given.
-        """
+        """Total free energy, integral of `f + kappa/2 |grad c|^2`, in float64 [e0]."""
         y, grid = c - self.middle, grid or self.grid
         return self._free_energy(y, modes_of(grid).forward(y), (p or self.vary({})).flat("kappa"), grid)
 
@@ -161,21 +140,6 @@ class SpinodalDecomposition(Process):
             parts = (y.square() - self.half_gap**2).square(), modes.square() * slopes
             sums = torch.stack([part.flatten(1).sum(1, dtype=torch.float64) for part in parts], dim=1)
         return grid.cell_volume * (self.rho * sums[:, 0] + kappa.to(sums) / 2 * sums[:, 1])
-
-    def quantities(
-        self, first: Float[np.ndarray, "n H W"], p: Parameters | None = None
-    ) -> Sequence["microevo.metrics.Quantity"]:
-        """Composition, energy, structure, interfaces and particles of the mixture."""
-        from microevo.metrics.spinodal import mixture_quantities  # takes its time to import
-        from microevo.processes.image_energy import image_free_energy
-
-        return mixture_quantities(
-            first,
-            periodic=self.grid.boundary == "periodic",
-            threshold=self.middle,
-            energy=image_free_energy(self, p),
-            from_quench=True,
-        )
 
     # ------------------------------------------------------------ the equation
 
@@ -212,13 +176,6 @@ class SpinodalDecomposition(Process):
     ) -> Float[Tensor, "n 1 *pixels"] | None:
         """The last frame, if its pixels are the solver's cells."""
         return past[:, -1] if self.grid.coarsen == 1 else None
-
-    def initial(
-        self, generators: Sequence[torch.Generator], p: Parameters | None = None
-    ) -> Float[Tensor, "n 1 *cells"]:
-        """Noise about the mean composition: the state just after the quench."""
-        p = p or self.vary({})
-        return uniform_noise(self.grid.shape, generators, p.composition, p.noise)
 
     def stepper(self, p: Parameters | None = None) -> SpectralBDF2:
         """Stabilised BDF2, most accurate for the waves that grow fastest."""

@@ -23,11 +23,7 @@ FILES = ("validation.md", "validation.csv", "validation.png")
 
 
 def compare(
-    simulated: str | list[str],
-    published: str,
-    intervals: str,
-    output: str,
-    overwrite: bool = False,
+    simulated: str | list[str], published: str, intervals: str, output: str, overwrite: bool = False
 ) -> pd.DataFrame:
     """Compare simulated trajectories with published ones in the descriptors of their microstructure.
 
@@ -66,9 +62,9 @@ def compare(
     samples = [frames[: known.frames] for frames in read_published(published)]
     sizes = {frames.shape[1:] for frames in [*samples, *(run.frames for run in runs)]}
     if len(sizes) > 1:
-        told = " and ".join(" x ".join(str(pixels) for pixels in size) for size in sorted(sizes))
+        described = " and ".join(" x ".join(str(pixels) for pixels in size) for size in sorted(sizes))
         raise ValueError(
-            f"published and simulated frames have different sizes, {told} pixels; simulate the published one"
+            f"published and simulated frames have different sizes, {described} pixels; simulate the published one"
         )
     lines = [
         line

@@ -24,6 +24,7 @@ from microevo.metrics import (
     peak_wave_number,
     persistence_rmse,
     rms_change,
+    slope,
     solid_fraction,
     squared_gradient,
     tip_radius,
@@ -125,10 +126,7 @@ class Descriptors:
     def early(self, names: Iterable[str], frames: Frames, times: Float[np.ndarray, " T"]) -> dict[str, float]:
         """Those of the named numbers that are taken of a simulation from its quench; frame 0 ends one interval after it.
 
-        Args:
-            names: Descriptors.
-            frames: All frames of the simulation.
-            times: Their times after its beginning [frame intervals].
+        `times` are those of the frames after its beginning [frame intervals].
         """
         wanted = dict(_frames_of(EARLY, names))
         places = [int(np.abs(times - (frame + 1)).argmin()) for frame in wanted.values()]
@@ -168,9 +166,9 @@ class _Run:
             "max over the run": frames.max,
             "median of the frames' minima": lambda: np.median(of_frames["min"](frames)),
             "fraction below 0.5": lambda: area_fraction(frames, threshold=0.5, below=True).mean(),
-            "slope of [mean c(1-c)]^-3": lambda: slope(_mixed(frames) ** -3),
-            "slope of mean(1-u)^-2": lambda: slope((1 - _mean(frames)) ** -2),
-            "slope of the mean area": lambda: slope(self.mean_area),
+            "slope of [mean c(1-c)]^-3": lambda: _slope(_mixed(frames) ** -3),
+            "slope of mean(1-u)^-2": lambda: _slope((1 - _mean(frames)) ** -2),
+            "slope of the mean area": lambda: _slope(self.mean_area),
             "mean(1-u) sqrt(mean area)": lambda: ((1 - _mean(frames)) * np.sqrt(self.mean_area)).mean(),
             "rms_change, mean": lambda: self.changes.mean(),
             "rms_change, median": lambda: np.median(self.changes),
@@ -215,11 +213,6 @@ class _Run:
         return fit_damped_wave(self.frames)
 
 
-def slope(curve: Float[np.ndarray, " T"]) -> float:
-    """Of the straight line through a curve [its unit per frame]."""
-    return float(np.polyfit(np.arange(len(curve)), curve, 1)[0])
-
-
 def medians(curve: Float[np.ndarray, " T"], width: int, count: int) -> Float[np.ndarray, " count"]:
     """At each of `count` places the median of the `width` values about it, of those that there are."""
     half = width // 2
@@ -230,6 +223,11 @@ def _frames_of(what: str, names: Iterable[str]) -> list[tuple[str, int]]:
     """The names that are of one descriptor, with their frames."""
     matches = [(name, AT.fullmatch(name)) for name in names]
     return [(name, int(match["frame"])) for name, match in matches if match and match["what"] == what]
+
+
+def _slope(curve: Float[np.ndarray, " T"]) -> np.ndarray:
+    """Of the straight line through a curve [its unit per frame]."""
+    return slope(curve, np.arange(len(curve), dtype=float))
 
 
 def _mean(frames: Frames) -> Float[np.ndarray, " T"]:

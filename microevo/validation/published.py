@@ -32,7 +32,7 @@ class Case:
     """Trajectories with the same parameters.
 
     Attributes:
-        name: Told apart by; empty if there is only one case.
+        name: What distinguishes it from the other cases; empty if there is only one case.
         where: Parameters of the process that a simulated trajectory must have to belong here.
         expected: What is expected of each descriptor, by name; these are the ones that are measured.
     """

@@ -70,12 +70,6 @@ def tabulate(
 ) -> list[Line]:
     """Every descriptor of the runs of a case; those without a value of anything are left out.
 
-    Args:
-        case: Published values and acceptance intervals.
-        runs: Simulated trajectories, one at least.
-        sample: The published trajectory, if there is one.
-        measured: What is measured.
-
     Raises:
         ValueError: The case names a descriptor that there is not.
     """

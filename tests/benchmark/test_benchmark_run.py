@@ -212,7 +212,7 @@ def test_cost_is_measured_on_the_device_in_use(small_store, here, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"leads": [0, 1]}, r"leads are counted from 1, but they are \[0, 1\]"),
         ({"leads": []}, "leads are counted from 1"),
@@ -224,8 +224,8 @@ def test_cost_is_measured_on_the_device_in_use(small_store, here, monkeypatch):
         ({"predictions": {"": {"4->6": "good.npy"}}}, "has no name"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_made(small_store, here, settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_mistakes_are_reported_before_anything_is_made(small_store, here, settings, message):
+    with pytest.raises(ValueError, match=message):
         run(protocols(small_store), output="results", **(SEEN | settings))
     assert not Path("results").exists()
 

@@ -146,7 +146,7 @@ def test_a_forecast_that_breaks_is_noted_frame_by_frame(small_store, tmp_path):
     brittle = Brittle(n_past=4)
     store = TrajectoryStore.open(small_store)
     first = int(store.split("test")[0])
-    brittle.mean = torch.from_numpy(store.read(first, 3, 4)).mean()  # the last frame shown of the first window
+    brittle.mean = torch.from_numpy(store.read(first, 3, 4)).mean()  # the last input frame of the first window
     evaluation(small_store, tmp_path, [Model("Brittle", brittle), persistence(1)]).run(progress=False)
     table = read(tmp_path)
     rows = table[(table.protocol == "4->6") & (table.trajectory == first) & (table.start == 0)]
@@ -178,42 +178,42 @@ def test_entries_that_cannot_answer_are_refused_before_anything_is_computed(smal
 
 
 @pytest.fixture
-def answers(small_store):
+def forecasts(small_store):
     """The true future of 4->6, window by window."""
     protocol = Protocol(store=str(small_store), n_past=4, horizon=6, starts=list(range(0, 15)))
     return np.stack([window.future.numpy() for window in protocol.windows(["c"])])
 
 
 @pytest.mark.parametrize("form", ["npy", "npy without fields", "npz", "npz without fields", "zarr"])
-def test_predictions_of_others_are_scored_like_ours(small_store, tmp_path, answers, form):
+def test_predictions_of_others_are_scored_like_ours(small_store, tmp_path, forecasts, form):
     import zarr
 
     path = tmp_path / f"theirs.{form.split()[0]}"
-    shifted = answers + 0.5
+    shifted = forecasts + 0.5
     if form == "zarr":
         zarr.save_array(path, shifted)
     elif form == "npz":
         np.savez(path, shifted)
     elif form == "npz without fields":
-        np.savez_compressed(path, truth=answers[:, :, 0, :8], forecast=shifted[:, :, 0], names=np.array(["a"]))
+        np.savez_compressed(path, truth=forecasts[:, :, 0, :8], forecast=shifted[:, :, 0], names=np.array(["a"]))
     else:
         np.save(path, shifted[:, :, 0] if "without" in form else shifted)
     evaluation(small_store, tmp_path / "out", [ExternalForecasts("Theirs", {"4->6": path})]).run(progress=False)
     table = read(tmp_path / "out")
     rows = table[(table.competitor == "Theirs") & (table.name == "mae")]
-    assert len(rows) == answers.shape[0] * 6
+    assert len(rows) == forecasts.shape[0] * 6
     np.testing.assert_allclose(rows.value, 0.5, rtol=1e-5)
 
 
-def test_predictions_that_do_not_fit_are_refused(small_store, tmp_path, answers):
+def test_predictions_that_do_not_fit_are_refused(small_store, tmp_path, forecasts):
     def refused(array, said, name="theirs.npy"):
         np.save(tmp_path / name, array, allow_pickle=True)
         with pytest.raises(ValueError, match=said):
             evaluation(small_store, tmp_path / "out", [ExternalForecasts("Theirs", {"4->6": tmp_path / name})]).begin()
 
-    refused(answers[:-1], r"have the shape \(29, 6, 1, 16, 16\), but 4->6 asks for \(30, 6, 1, 16, 16\)")
-    refused(answers[:, :5], "have the shape")
-    refused(answers[..., :8], "have the shape")
+    refused(forecasts[:-1], r"have the shape \(29, 6, 1, 16, 16\), but 4->6 asks for \(30, 6, 1, 16, 16\)")
+    refused(forecasts[:, :5], "have the shape")
+    refused(forecasts[..., :8], "have the shape")
     refused(np.array([{"a": 1}], dtype=object), "is not a NumPy file of numbers")
     refused(np.array(["a"]), "predictions are real numbers")
     with pytest.raises(FileNotFoundError, match="no predictions at nothing"):
@@ -225,7 +225,7 @@ def test_predictions_that_do_not_fit_are_refused(small_store, tmp_path, answers)
         ).begin()
 
 
-def test_archives_that_are_ambiguous_are_refused(small_store, tmp_path, answers):
+def test_archives_that_are_ambiguous_are_refused(small_store, tmp_path, forecasts):
     def refused(said, **arrays):
         np.savez(tmp_path / "theirs.npz", **arrays)
         with pytest.raises(ValueError, match=said):
@@ -234,10 +234,14 @@ def test_archives_that_are_ambiguous_are_refused(small_store, tmp_path, answers)
             ).begin()
 
     refused(
-        r"a \(30, 6, 1, 16, 16\), b \(30, 6, 16, 16\), of which a and b have the shape", a=answers, b=answers[:, :, 0]
+        r"a \(30, 6, 1, 16, 16\), b \(30, 6, 16, 16\), of which a and b have the shape",
+        a=forecasts,
+        b=forecasts[:, :, 0],
     )
-    refused(r"of which none has the shape of the predictions, \(30, 6, 1, 16, 16\)", a=answers[1:], b=answers[:, 1:])
-    refused(r"have the shape \(29, 6, 1, 16, 16\), but 4->6 asks for \(30, 6, 1, 16, 16\)", a=answers[1:])
+    refused(
+        r"of which none has the shape of the predictions, \(30, 6, 1, 16, 16\)", a=forecasts[1:], b=forecasts[:, 1:]
+    )
+    refused(r"have the shape \(29, 6, 1, 16, 16\), but 4->6 asks for \(30, 6, 1, 16, 16\)", a=forecasts[1:])
     refused("is not a NumPy archive of numbers", a=np.array([{"a": 1}], dtype=object))
     refused("predictions are real numbers", a=np.array(["a"]))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "theirs.npz").read_bytes()[:-20])
@@ -308,12 +312,12 @@ def test_the_reference_solver_continues_as_the_data_did(tmp_path):
 
 
 @pytest.mark.parametrize("fields", [["u"], ["u", "v"], ["v"], ["v", "u"]])
-def test_drawn_parameters_belong_to_their_trajectory(fields, tmp_path):
+def test_sampled_parameters_belong_to_their_trajectory(fields, tmp_path):
     from microevo.data import Range
 
     law = PlaneWave(grid=Grid(shape=(16, 16), boundary="no-flux"))
-    draw = {"wavelength": Range(low=12.0, high=40.0), "direction": Range(low=0.0, high=360.0)}
-    generate(law, tmp_path / "waves.zarr", splits={"train": 2, "test": 3}, frames=9, seed=2, sample=draw)
+    sample = {"wavelength": Range(low=12.0, high=40.0), "direction": Range(low=0.0, high=360.0)}
+    generate(law, tmp_path / "waves.zarr", splits={"train": 2, "test": 3}, frames=9, seed=2, sample=sample)
     protocols = {"4->5": Protocol(store=str(tmp_path / "waves.zarr"), n_past=4, horizon=5)}
     Evaluation(protocols, [ReferenceSolver()], {"4->5": PIXEL}, fields, tmp_path / "out", batch_size=2).run(
         progress=False
@@ -352,12 +356,12 @@ def test_the_coarsest_solver_as_accurate_as_a_forecast(small_store):
         stepper.advance(135.0)
         return int(stepper.steps_taken.sum())
 
-    cheap = error(solver.forecast(20))
-    rough = solver.accuracy_matched(4 * cheap, error, 20)
-    assert cheap < error(rough.forecast(20)) <= 4 * cheap
-    assert rough.scheme.tolerance > solver.scheme.tolerance
-    assert steps(rough.scheme) < steps(solver.scheme)
-    assert solver.accuracy_matched(cheap / 2, error, 20) is None
+    fast = error(solver.forecast(20))
+    coarse = solver.accuracy_matched(4 * fast, error, 20)
+    assert fast < error(coarse.forecast(20)) <= 4 * fast
+    assert coarse.scheme.tolerance > solver.scheme.tolerance
+    assert steps(coarse.scheme) < steps(solver.scheme)
+    assert solver.accuracy_matched(fast / 2, error, 20) is None
     roughest = solver.accuracy_matched(math.inf, error, 20)
     assert roughest.scheme.coarser() is None
     assert torch.equal(roughest(window.past[:1], 20), roughest.forecast(20)[:1])  # the first window is timed
@@ -373,8 +377,8 @@ def test_a_solver_is_no_coarser_than_can_be_integrated(small_store, monkeypatch)
         return solve(scheme, start, horizon)
 
     monkeypatch.setattr(physics, "solve", brittle)
-    rough = physics.timed(window).accuracy_matched(math.inf, lambda frames: 0.0, 6)
-    assert rough.scheme.tolerance == pytest.approx(0.081)
+    coarse = physics.timed(window).accuracy_matched(math.inf, lambda frames: 0.0, 6)
+    assert coarse.scheme.tolerance == pytest.approx(0.081)
     assert physics.timed(window).accuracy_matched(1.0, lambda frames: math.nan, 6) is None
 
 
@@ -384,12 +388,12 @@ def test_a_solver_that_leaves_its_bounds_is_too_rough(tmp_path):
     generate(law, tmp_path / "mixtures.zarr", splits={"test": 2}, frames=9, seed=2)
     physics, window = few(tmp_path / "mixtures.zarr", 4, 5)
     solver = physics.timed(window)
-    rough = solver.accuracy_matched(math.inf, lambda frames: 0.0, 5)
-    assert rough.scheme.longest_step > solver.scheme.longest_step
+    coarse = solver.accuracy_matched(math.inf, lambda frames: 0.0, 5)
+    assert coarse.scheme.longest_step > solver.scheme.longest_step
     with pytest.raises(
         ValueError, match=r"the reference solver of .*mixtures.zarr, trajectory \d: at time .*reference_solver false"
     ):
-        physics.solve(rough.scheme.coarser(), solver.initial, 5)
+        physics.solve(coarse.scheme.coarser(), solver.initial, 5)
 
 
 def test_the_state_on_the_finer_grid_is_that_of_the_data(tmp_path):

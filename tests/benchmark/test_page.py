@@ -128,8 +128,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def look(browser: Any) -> Iterator[Any]:
-    """Open a page; afterwards nothing was complained about and nothing was asked for but the file."""
-    complaints: list[str] = []
+    """Open a page; afterwards no error was logged and nothing was requested but the file."""
+    messages: list[str] = []
     requests: list[str] = []
     contexts = []
 
@@ -138,8 +138,8 @@ def look(browser: Any) -> Iterator[Any]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(5000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(path.as_uri())
         return page
@@ -147,7 +147,7 @@ def look(browser: Any) -> Iterator[Any]:
     yield look
     for context in contexts:
         context.close()
-    assert not complaints
+    assert not messages
     assert len(requests) == len(contexts)
     assert all(url.startswith("file:") and url.endswith("/report.html") for url in requests)
 

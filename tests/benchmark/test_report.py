@@ -59,8 +59,8 @@ def test_other_loggers_get_means_and_curves(settings, tmp_path, capsys):
         np.testing.assert_allclose(curve, ScoreTable(results, name).samples(RMSE).mean("Persistence"))
     energies = [f"benchmark/4->6/{model}/free_energy_by_lead" for model in ("Truth", "Reference solver")]
     assert table[energies[0]].dropna().to_numpy() == pytest.approx(table[energies[1]].dropna().to_numpy(), rel=1e-3)
-    told = capsys.readouterr().out
-    assert f"CSVLogger takes no pictures: see the .png files and report.html in {settings['output']}" in told
+    printed = capsys.readouterr().out
+    assert f"CSVLogger takes no pictures: see the .png files and report.html in {settings['output']}" in printed
 
 
 def test_every_protocol_has_a_picture_of_its_own():

@@ -19,7 +19,7 @@ from microevo.data import Range, StoreSchema, TrajectoryStore, generate
 from microevo.processes import Grid, Process, SpinodalDecomposition
 
 SPLITS = {"train": 3, "val": 1, "test": 1}
-DRAW = {"composition": Range(low=0.4, high=0.6), "mobility": Range(low=0.5, high=2.0, log=True)}
+SAMPLE = {"composition": Range(low=0.4, high=0.6), "mobility": Range(low=0.5, high=2.0, log=True)}
 
 
 def small(**settings: object) -> Process:
@@ -27,7 +27,9 @@ def small(**settings: object) -> Process:
 
 
 def make(path: Path, process: Process | None = None, **settings: object) -> TrajectoryStore:
-    return generate(process or small(), path, **({"splits": SPLITS, "frames": 4, "sample": DRAW, "seed": 3} | settings))
+    return generate(
+        process or small(), path, **({"splits": SPLITS, "frames": 4, "sample": SAMPLE, "seed": 3} | settings)
+    )
 
 
 def contents(path: Path) -> dict[str, str]:
@@ -108,7 +110,7 @@ def test_an_interrupted_store_is_finished_to_the_same_bytes(tmp_path, monkeypatc
     assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
 
 
-def test_drawn_parameters_are_kept_and_used(tmp_path):
+def test_sampled_parameters_are_kept_and_used(tmp_path):
     store = make(tmp_path / "a.zarr", splits={"train": 8})
     composition, mobility = (store.per_trajectory[name] for name in ("composition", "mobility"))
     assert ((composition >= 0.4) & (composition <= 0.6)).all()
@@ -122,9 +124,9 @@ def test_drawn_parameters_are_kept_and_used(tmp_path):
 
 
 @pytest.mark.slow
-def test_parameters_are_drawn_independently_of_each_other_and_of_the_trajectories(tmp_path):
+def test_parameters_are_sampled_independently_of_each_other_and_of_the_trajectories(tmp_path):
     both = make(tmp_path / "a.zarr")
-    one = make(tmp_path / "b.zarr", sample={"composition": DRAW["composition"]})
+    one = make(tmp_path / "b.zarr", sample={"composition": SAMPLE["composition"]})
     none = make(tmp_path / "c.zarr", sample=None)
     np.testing.assert_array_equal(both.per_trajectory["composition"], one.per_trajectory["composition"])
     np.testing.assert_array_equal(both.per_trajectory["seed"], none.per_trajectory["seed"])
@@ -210,14 +212,14 @@ def test_a_store_begun_with_another_version_is_finished_with_a_warning(tmp_path,
 def test_a_simulation_that_fails_names_the_trajectory_and_keeps_the_others(tmp_path, monkeypatch):
     initial = SpinodalDecomposition.initial
 
-    def spoilt(self, generators, p):
+    def corrupted(self, generators, p):
         u = initial(self, generators, p)
         u[-1] *= float("nan")
         return u
 
     with monkeypatch.context() as patched:
         make_two = {"batch_size": 2, "splits": {"train": 2}}
-        patched.setattr(SpinodalDecomposition, "initial", spoilt)
+        patched.setattr(SpinodalDecomposition, "initial", corrupted)
         with pytest.raises(ValueError, match=r"SpinodalDecomposition, trajectory 1: at time 0, .* not finite"):
             make(tmp_path / "a.zarr", **make_two)
     with pytest.raises(ValueError, match="unfinished"):
@@ -469,24 +471,24 @@ def test_killed_and_interrupted_simulations_end_in_the_same_bytes(tmp_path, reci
         crew = _workers(bereft.pid)
         assert len(crew) == workers
         os.kill(crew[0], signal.SIGKILL)
-        _, told = bereft.communicate(timeout=60)
+        _, printed = bereft.communicate(timeout=60)
         assert bereft.returncode == 1
-        assert told.strip().splitlines()[-1] == (
+        assert printed.strip().splitlines()[-1] == (
             "microevo: error: a worker process was ended by SIGKILL, as happens when memory runs out; what is complete is "
             "kept: give the command again, with fewer workers or a smaller batch_size"
         )
-        assert "Traceback" not in told
+        assert "Traceback" not in printed
         assert _all_end(bereft.pid)
 
     stopped = _start(tmp_path, *several)
     _wait_for(_written(store) + 2, store, stopped)
     pressed = time.monotonic()
     os.killpg(stopped.pid, signal.SIGINT)  # Ctrl-C reaches every process
-    _, told = stopped.communicate(timeout=60)
+    _, printed = stopped.communicate(timeout=60)
     assert time.monotonic() - pressed < 10
     assert stopped.returncode == 130
-    assert told.strip().splitlines()[-1] == "microevo: interrupted; the same command resumes"
-    assert "Traceback" not in told
+    assert printed.strip().splitlines()[-1] == "microevo: interrupted; the same command resumes"
+    assert "Traceback" not in printed
     assert _all_end(stopped.pid)
 
     main(["simulate", "--config", "recipe.yaml", "--batch_size=9"])
@@ -510,9 +512,9 @@ def test_ctrl_c_while_workers_start_is_quiet(tmp_path, recipe):
     while len(_workers(started.pid)) < 3:
         time.sleep(0.01)
     os.killpg(started.pid, signal.SIGINT)
-    _, told = started.communicate(timeout=60)
+    _, printed = started.communicate(timeout=60)
     assert started.returncode == 130
-    assert "Traceback" not in told
+    assert "Traceback" not in printed
     assert _all_end(started.pid)
 
 
@@ -558,9 +560,9 @@ def test_an_array_of_jobs_that_are_killed_ends_in_the_same_bytes(tmp_path, recip
             job.communicate()
     if seed:  # both to the end, where they may finish the store at the same moment
         jobs = [_start(tmp_path, f"--trajectories={part}") for part in ranges]
-        told = [job.communicate(timeout=120)[0] for job in jobs]
+        printed = [job.communicate(timeout=120)[0] for job in jobs]
         assert [job.returncode for job in jobs] == [0, 0]
-        assert any("18 trajectories (10 train" in words for words in told)
+        assert any("18 trajectories (10 train" in words for words in printed)
     else:
         assert microevo("simulate", "--config", "recipe.yaml").returncode == 0
     assert contents(store) == _uninterrupted(recipe, COMMAND)
@@ -569,10 +571,10 @@ def test_an_array_of_jobs_that_are_killed_ends_in_the_same_bytes(tmp_path, recip
 def test_a_job_says_what_is_missing_and_how_to_finish(tmp_path, recipe, capsys):
     words = ["simulate", "--config", "recipe.yaml", "--frames=2", "--process.init_args.grid.shape=[16,16]"]
     main([*words, "--trajectories", "16:18"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     store = TrajectoryStore.open("a.zarr", unfinished=True)
-    assert "a.zarr: trajectories 16:18 are there, 16 of 18 are still missing" in told
-    assert told.strip().endswith(f"as does: {store.attributes['command']}")
+    assert "a.zarr: trajectories 16:18 are there, 16 of 18 are still missing" in printed
+    assert printed.strip().endswith(f"as does: {store.attributes['command']}")
     assert store.attributes["command"] == f"{COMMAND} --frames=2 '--process.init_args.grid.shape=[16,16]'"
     main([*words, "--trajectories=0:16"])
     assert "a.zarr: 18 trajectories (10 train, 4 val, 4 test) of 2 frames" in capsys.readouterr().out

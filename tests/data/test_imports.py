@@ -219,10 +219,10 @@ def test_one_trajectory_leaves_splits_empty_and_says_so(
     np.save(tmp_path / "set.npy", sliding_windows(trajectory, 8, 4))
     store = import_frames(str(tmp_path / "set.npy"), str(place / "set.zarr"))
     assert store.split("train").tolist() == [0, 1, 2, 3]
-    told = capsys.readouterr().err
-    assert "4 train, 0 val, 0 test" in told
-    assert "4 windows share frames and were cut from 1 trajectory: kept together in the split train" in told
-    assert "val and test stay empty: the input holds only 1 independent trajectory" in told
+    printed = capsys.readouterr().err
+    assert "4 train, 0 val, 0 test" in printed
+    assert "4 windows share frames and were cut from 1 trajectory: kept together in the split train" in printed
+    assert "val and test stay empty: the input holds only 1 independent trajectory" in printed
 
 
 def test_assignment_follows_fractions_and_seed(tmp_path: Path, place: Path) -> None:

@@ -60,13 +60,13 @@ def test_one_parameters_share_is_its_own():
     ranges = RANGES | {"mobility": Range(low=0.5, high=2.0, log=True, share=0.5)}
     values, everywhere = Sampling(ranges=ranges).values(LAW, 0, n), Sampling(ranges=RANGES).values(LAW, 0, n)
     np.testing.assert_array_equal(values["composition"], everywhere["composition"])
-    drawn = values["mobility"] != LAW.mobility
-    assert abs(drawn.sum() - n / 2) <= 4 * np.sqrt(n) / 2
-    np.testing.assert_array_equal(values["mobility"][drawn], everywhere["mobility"][drawn])
+    sampled = values["mobility"] != LAW.mobility
+    assert abs(sampled.sum() - n / 2) <= 4 * np.sqrt(n) / 2
+    np.testing.assert_array_equal(values["mobility"][sampled], everywhere["mobility"][sampled])
     # The two choices are independent of each other: a quarter draws.
     quarter = Sampling(ranges=ranges, fraction=0.5).values(LAW, 0, n)["mobility"] != LAW.mobility
     assert abs(quarter.sum() - n / 4) <= 4 * np.sqrt(n * 3) / 4
-    assert not (quarter & ~drawn).any()
+    assert not (quarter & ~sampled).any()
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
@@ -95,8 +95,8 @@ def test_values_that_are_refused_together_name_the_first_trajectory():
     def uniform(i, name, low, high):
         return np.random.default_rng([0, i, *name.encode()]).uniform(low, high)
 
-    drawn = [uniform(i, "speed share", 0, 1) < 0.5 for i in range(50)]
-    speeds = [uniform(i, "speed", 1.5, 4.5) if drawn[i] else law.speed for i in range(50)]
+    sampled = [uniform(i, "speed share", 0, 1) < 0.5 for i in range(50)]
+    speeds = [uniform(i, "speed", 1.5, 4.5) if sampled[i] else law.speed for i in range(50)]
     lengths = [np.exp(uniform(i, "wavelength", np.log(12), np.log(48))) for i in range(50)]
     periods = np.array(lengths) / np.array(speeds)  # undamped, which is right to 1e-4 of itself
     first = int(np.flatnonzero(periods < 5)[0])
@@ -111,7 +111,7 @@ def test_values_that_are_refused_together_name_the_first_trajectory():
     assert "tensor" not in message
 
 
-def test_a_step_that_does_not_suit_the_drawn_values_comes_with_one_that_suits_all():
+def test_a_step_that_does_not_suit_the_sampled_values_comes_with_one_that_suits_all():
     law = RegularSolution(grid=Grid(shape=(16, 16), spacing=0.5))
     ranges = {"diffusivity": Range(low=80.0, high=115.0), "noise": Range(low=0.01, high=0.05)}
     with pytest.raises(
@@ -137,10 +137,10 @@ def test_resampled_values_fill_what_the_process_allows():
     generator = np.random.default_rng(1)
     length, speed = np.exp(generator.uniform(np.log(12), np.log(48), 10**6)), generator.uniform(1.5, 4.5, 10**6)
     length, speed = length[length / speed > 5], speed[length / speed > 5]
-    drawn = values["speed"] != law.speed
-    assert abs(drawn.sum() - n / 2) <= 4 * np.sqrt(n) / 2  # who draws does not depend on what is refused
+    sampled = values["speed"] != law.speed
+    assert abs(sampled.sum() - n / 2) <= 4 * np.sqrt(n) / 2  # which are sampled does not depend on what is refused
     for name, expected in (("wavelength", length), ("speed", speed)):
-        got = np.sort(values[name][drawn])
+        got = np.sort(values[name][sampled])
         distance = np.abs(
             np.searchsorted(np.sort(expected), got) / len(expected) - np.arange(len(got)) / len(got)
         ).max()
@@ -154,8 +154,8 @@ def test_resampling_changes_only_what_was_refused_and_does_not_depend_on_the_num
     periods = []
     for i in range(60):
         length = np.exp(np.random.default_rng([0, i, *b"wavelength"]).uniform(np.log(12), np.log(48)))
-        drawn = resampled["speed"][i] != law.speed
-        speed = np.random.default_rng([0, i, *b"speed"]).uniform(1.5, 4.5) if drawn else law.speed
+        sampled = resampled["speed"][i] != law.speed
+        speed = np.random.default_rng([0, i, *b"speed"]).uniform(1.5, 4.5) if sampled else law.speed
         periods.append(length / speed)
         kept = resampled["wavelength"][i] == pytest.approx(length, rel=1e-12) and resampled["speed"][i] == speed
         assert kept == (length / speed > 5)
@@ -178,8 +178,8 @@ def test_a_value_far_behind_is_found_before_anything_is_simulated():
         law.kappa * (3 * law.grid.spacing / float(law.interface_width)) ** 2
     )  # the width goes with the root of kappa
     low = limit - 0.001
-    drawn = np.array([np.random.default_rng([0, i, *b"kappa"]).uniform(low, 2.9) for i in range(600)])
-    refused = np.flatnonzero(drawn < limit)
+    sampled = np.array([np.random.default_rng([0, i, *b"kappa"]).uniform(low, 2.9) for i in range(600)])
+    refused = np.flatnonzero(sampled < limit)
     assert 0 < refused.size < 10
     with pytest.raises(ValueError, match=rf"^trajectory {refused[0]} samples the values kappa 2\.5\d+, which Regular"):
         Sampling(ranges={"kappa": Range(low=low, high=2.9)}).values(law, 0, 600)
@@ -190,7 +190,7 @@ def test_unknown_names_are_refused_by_name():
         Sampling(ranges={"colour": Range(low=0.0, high=1.0)}, resample=True).values(PlaneWave(), 0, 3)
 
 
-def test_nothing_is_drawn_of_nothing():
+def test_nothing_is_sampled_of_nothing():
     assert Sampling(ranges={}).values(LAW, 0, 3) == {}
     assert [len(column) for column in Sampling(ranges=RANGES).values(LAW, 0, 0).values()] == [0, 0]
     assert torch.is_tensor(LAW.vary(Sampling(ranges=RANGES).values(LAW, 0, 2)).mobility)

@@ -37,8 +37,8 @@ class Unwatched(PlaneWave):
 
 def waves(path, **settings):
     law = Unwatched(grid=Grid(shape=(8, 8), boundary="no-flux"), first_frame=0.5)
-    draw = {"wavelength": Range(low=15.0, high=25.0)}
-    return generate(law, path, **({"splits": {"train": 6}, "frames": 5, "sample": draw, "seed": 5} | settings))
+    sample = {"wavelength": Range(low=15.0, high=25.0)}
+    return generate(law, path, **({"splits": {"train": 6}, "frames": 5, "sample": sample, "seed": 5} | settings))
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 64, 100])

@@ -171,11 +171,11 @@ def test_the_rehearsal_survives_a_kill(tmp_path: Path):
     assert json.loads((tmp_path / "out" / "paper.json").read_text())["parts"]["probe"]["status"] == "done"
 
     second = rehearse(tmp_path)
-    told, _ = second.communicate(timeout=900)
-    assert second.returncode == 0, told
+    printed, _ = second.communicate(timeout=900)
+    assert second.returncode == 0, printed
     records = state(tmp_path)
-    assert {name: record["status"] for name, record in records.items() if record["status"] != "done"} == {}, told
-    assert "] probe" not in told  # it was done by the first call
+    assert {name: record["status"] for name, record in records.items() if record["status"] != "done"} == {}, printed
+    assert "] probe" not in printed  # it was done by the first call
     files = sorted((tmp_path / "out").iterdir())
     assert len(files) <= 8
     assert sum(path.stat().st_size for path in files) < 100e6

@@ -286,14 +286,14 @@ def test_leaving_the_range_of_compositions_costs_energy():
 
 def test_image_energy_with_parameters_of_each_trajectory(trajectories):
     frames = trajectories[1][:, :3, 0].double().numpy()
-    drawn = PROCESS.vary({"kappa": [2.0, 4.0]})
+    varied = PROCESS.vary({"kappa": [2.0, 4.0]})
     apart = [
         image_free_energy(SpinodalDecomposition(composition=0.65, kappa=kappa))(frames[i : i + 1])
         for i, kappa in enumerate((2.0, 4.0))
     ]
-    np.testing.assert_allclose(image_free_energy(PROCESS, drawn)(frames), np.concatenate(apart), rtol=1e-12)
+    np.testing.assert_allclose(image_free_energy(PROCESS, varied)(frames), np.concatenate(apart), rtol=1e-12)
     with pytest.raises(ValueError, match="kappa for 2 trajectories, but the batch has 1"):
-        image_free_energy(PROCESS, drawn)(frames[:1])
+        image_free_energy(PROCESS, varied)(frames[:1])
 
 
 # ------------------------------------------------------------- bad input

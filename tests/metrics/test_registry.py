@@ -13,7 +13,17 @@ import yaml
 from conftest import ROOT
 
 from microevo.benchmark.results import Results
-from microevo.metrics import Metric, NotApplicableError, applicable, find, import_metrics, metric, registered, shown
+from microevo.metrics import (
+    Metric,
+    NotApplicableError,
+    applicable,
+    find,
+    import_metrics,
+    metric,
+    registered,
+    shown,
+    unit_for,
+)
 from microevo.metrics.registry import rows_of
 from microevo.models import Persistence
 
@@ -141,11 +151,31 @@ def test_what_a_report_shows_follows_from_what_was_measured() -> None:
         "letap_microevoeval",
         "letap_microevoeval_total",
     ]
-    assert [one.label for one in shown(["correlation"])] == [
-        "correlation",
-        "correlation time, 0.8 [frames]",
-        "correlation time, 0.9 [frames]",
+    assert [(one.title, one.unit) for one in shown(["correlation"])] == [
+        ("correlation", "1"),
+        ("correlation time, 0.8", "frames"),
+        ("correlation time, 0.9", "frames"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("unit", "fields", "expected"),
+    [
+        ("px", ["K"], "px"),
+        ("field", ["K"], "K"),
+        ("field^2", ["K"], "K^2"),
+        ("field^2", ["K/m"], "(K/m)^2"),
+        ("field", ["1"], "1"),
+        ("field", ["K", "K"], "K"),
+        ("field", ["K", "1"], "1"),
+        ("field", [], "1"),
+    ],
+)
+def test_a_metric_in_units_of_the_field_has_the_unit_of_the_fields(unit: str, fields: list[str], expected: str) -> None:
+    assert unit_for(unit, fields) == expected
+
+
+def test_names_of_rows() -> None:
     assert [rows_of(name) for name in ("rmse", "mae", "letap_microevoeval_total", "unknown")] == [
         "mse",
         "mae",

@@ -18,7 +18,7 @@ def tiny(**settings: Any) -> FCN:
     return FCN(**{"hid_s": 4, "hid_t": 8, "n_s": 2, "n_t": 2, "n_past": 4, "horizon": 4} | settings)
 
 
-def spoilt(batch: ToyWindow, sample: int) -> ToyWindow:
+def corrupted(batch: ToyWindow, sample: int) -> ToyWindow:
     future = batch.future.clone()
     future[sample, 1, 0, 3, 3] = torch.nan
     return batch._replace(future=future)
@@ -131,7 +131,7 @@ def test_nonfinite_loss_stops_before_its_weights_are_saved(bad: int, tmp_path: P
     checkpoints = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1, save_on_exception=True)
     end_of_epoch = ModelCheckpoint(tmp_path, filename="end", every_n_epochs=1, save_on_train_epoch_end=True)
     runner = trainer(max_epochs=1, enable_checkpointing=True, callbacks=[checkpoints, end_of_epoch])
-    batch = loader(spoilt(windows(), sample=bad), batch_size=1)
+    batch = loader(corrupted(windows(), sample=bad), batch_size=1)
     with pytest.raises(ValueError, match=rf"not finite at optimiser step {bad}, .* trajectories \[{10 + bad}\]"):
         runner.fit(tiny(), batch)
     saved = list(tmp_path.glob("*.ckpt"))
@@ -143,19 +143,19 @@ def test_nonfinite_loss_stops_before_its_weights_are_saved(bad: int, tmp_path: P
 
 def test_nonfinite_loss_stops_without_checkpoints():
     with pytest.raises(ValueError, match=r"trajectories \[10, 11, 12, 13\]"):
-        trainer(max_epochs=1).fit(tiny(), loader(spoilt(windows(), sample=2)))
+        trainer(max_epochs=1).fit(tiny(), loader(corrupted(windows(), sample=2)))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_nonfinite_loss_stops_on_a_gpu():
     with pytest.raises(ValueError, match=r"not finite at optimiser step 1, .* trajectories \[11\]"):
-        trainer(max_epochs=1, accelerator="cuda").fit(tiny(), loader(spoilt(windows(), sample=1), batch_size=1))
+        trainer(max_epochs=1, accelerator="cuda").fit(tiny(), loader(corrupted(windows(), sample=1), batch_size=1))
 
 
 def test_nonfinite_validation_goes_on():
     runner = trainer(max_epochs=2)
-    runner.fit(tiny(), loader(windows()), loader(spoilt(windows(), sample=0)))
+    runner.fit(tiny(), loader(windows()), loader(corrupted(windows(), sample=0)))
     assert runner.callback_metrics["val/mse"].isnan()
     assert runner.global_step == 2
 

@@ -186,7 +186,8 @@ def test_on_one_pixel_a_convgru_is_a_gru():
         cell.conv_x.weight.copy_(reference.weight_ih[..., None, None])
         cell.conv_h.weight.copy_(reference.weight_hh[..., None, None])
     x, h = torch.rand(5, 3), torch.rand(5, 4)
-    torch.testing.assert_close(cell(x[..., None, None], h[..., None, None])[..., 0, 0], reference(x, h))
+    (after,) = cell(x[..., None, None], h[..., None, None])
+    torch.testing.assert_close(after[..., 0, 0], reference(x, h))
 
 
 def test_the_memory_of_e3dlstm_makes_a_difference_from_the_second_layer_on():

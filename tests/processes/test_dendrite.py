@@ -202,11 +202,11 @@ def test_a_nan_is_blamed_on_its_trajectory() -> None:
 
 
 def test_a_coarser_law_takes_half_the_steps_between_frames() -> None:
-    cheap = DendriticSolidification().fast()  # 20 steps of 1.903e-4
-    rough = cheap.coarser()
-    assert rough.dt == pytest.approx(3.806e-3 / 10)
-    assert rough.heat == "implicit"
-    assert rough.coarser() is None  # 7.612e-4 is above the limit of 4.03e-4
+    fast = DendriticSolidification().fast()  # 20 steps of 1.903e-4
+    coarse = fast.coarser()
+    assert coarse.dt == pytest.approx(3.806e-3 / 10)
+    assert coarse.heat == "implicit"
+    assert coarse.coarser() is None  # 7.612e-4 is above the limit of 4.03e-4
     assert DendriticSolidification().coarser() is None  # explicit: 2.0e-4 is above 1.125e-4
 
 

@@ -11,19 +11,28 @@ from microevo.processes.integrators.imex import SpectralState
 from microevo.processes.integrators.transforms import modes_of
 
 
-def arguments(dtype: torch.dtype, lanes: int = 3, channels: int = 2, laws: int = 3) -> list[Tensor]:
+def arguments(dtype: torch.dtype, batch: int = 3, channels: int = 2, laws: int = 3) -> list[Tensor]:
     """All that a step needs, at random; the second trajectory stays where it is."""
     random = torch.Generator().manual_seed(0)
 
-    def draw(*shape: int) -> Tensor:
+    def sample(*shape: int) -> Tensor:
         return torch.rand(shape, generator=random, dtype=torch.float64).to(dtype)
 
-    full = (lanes, channels, 5, 14)
-    moving = torch.arange(lanes) != 1
-    numbers = draw(lanes, 3)
-    law = [3 * draw(laws, 1, 5, 14), -draw(laws, 1, 5, 14), draw(laws), 1 + draw(2, 14)]
-    sums = torch.full((lanes, 3), -1.0, dtype=torch.float64)
-    return [moving, numbers, draw(*full) - 0.5, draw(*full) - 0.5, *law, draw(*full) - 0.5, draw(*full) - 0.5, sums]
+    full = (batch, channels, 5, 14)
+    moving = torch.arange(batch) != 1
+    numbers = sample(batch, 3)
+    law = [3 * sample(laws, 1, 5, 14), -sample(laws, 1, 5, 14), sample(laws), 1 + sample(2, 14)]
+    sums = torch.full((batch, 3), -1.0, dtype=torch.float64)
+    return [
+        moving,
+        numbers,
+        sample(*full) - 0.5,
+        sample(*full) - 0.5,
+        *law,
+        sample(*full) - 0.5,
+        sample(*full) - 0.5,
+        sums,
+    ]
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])
@@ -52,7 +61,7 @@ def test_the_step_solves_its_equation() -> None:
 
 
 def test_trajectories_do_not_see_each_other() -> None:
-    together = arguments(torch.float32, lanes=4, laws=1)
+    together = arguments(torch.float32, batch=4, laws=1)
     alone = [values.clone() for values in together]
     microevo.processes.kernels.imex.bdf2(*(values.numpy() for values in together))
     for lane in (3, 0, 2):
@@ -160,10 +169,10 @@ def test_rejected_steps_leave_no_trace_in_others(monkeypatch: pytest.MonkeyPatch
     )
     steps = 4e-4 * torch.tensor([1.0, 1e5, 1.0], dtype=torch.float64)
 
-    def run(*lanes: int) -> Tensor:
+    def run(*batch: int) -> Tensor:
         integrator = law.stepper()
-        integrator.first_step = steps[list(lanes)]
-        integrator.start(u0[list(lanes)])
+        integrator.first_step = steps[list(batch)]
+        integrator.start(u0[list(batch)])
         integrator.advance(60.0)
         return integrator.u
 

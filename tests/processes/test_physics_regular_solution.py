@@ -339,15 +339,15 @@ def test_any_grid(precision: str, boundary: str, shape: tuple[int, ...]) -> None
 @pytest.mark.parametrize("value", [math.nan, math.inf, 3.0])
 def test_a_start_out_of_bounds_names_trajectory_time_and_step(value: float) -> None:
     @dataclass(frozen=True, kw_only=True)
-    class Spoilt(RegularSolution):
+    class Corrupted(RegularSolution):
         def initial(self, generators: Sequence[torch.Generator], p: object = None) -> Tensor:
             u = super().initial(generators, p)
             u[1, 0, 3, 4] = value
             return u
 
-    frames = rollout(Spoilt(grid=Grid(shape=(16, 16), spacing=0.5)), generators(0, 1, 2), 1, names=[4, 5, 6])
+    frames = rollout(Corrupted(grid=Grid(shape=(16, 16), spacing=0.5)), generators(0, 1, 2), 1, names=[4, 5, 6])
     with pytest.raises(
-        ValueError, match=r"Spoilt, trajectory 5: at time 0, (in step 0 .*outside|component 0 .*not finite)"
+        ValueError, match=r"Corrupted, trajectory 5: at time 0, (in step 0 .*outside|component 0 .*not finite)"
     ):
         list(frames)
 

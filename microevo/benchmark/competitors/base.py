@@ -1,4 +1,4 @@
-"""What takes part in a benchmark: everything that forecasts the target frames of a protocol's windows."""
+"""Competitors of a benchmark: everything that forecasts the target frames of a protocol's windows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

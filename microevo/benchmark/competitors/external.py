@@ -41,9 +41,9 @@ class ExternalForecasts(Competitor):
 
     def __init__(self, name: str, files: Mapping[str, str | Path], seed: int | None = None) -> None:
         super().__init__(name, seed)
-        for given in files.values():
-            if is_url(given):
-                raise ValueError(f"predictions are read from disk, but {given} is a URL; download it first")
+        for path in files.values():
+            if is_url(path):
+                raise ValueError(f"predictions are read from disk, but {path} is a URL; download it first")
         self.files = {protocol: Path(path) for protocol, path in files.items()}
         for path in self.files.values():
             if not path.exists():
@@ -110,7 +110,9 @@ def _from_npz(path: Path, possible: Sequence[tuple[int, ...]]) -> np.ndarray:
     """The only array of an archive, or the only one that has a possible shape."""
     try:
         arrays = npz_arrays(path)
-        fitting = list(arrays) if len(arrays) == 1 else [name for name, one in arrays.items() if one.shape in possible]
+        fitting = (
+            list(arrays) if len(arrays) == 1 else [name for name, array in arrays.items() if array.shape in possible]
+        )
         if len(fitting) == 1:
             return _check_real(arrays[fitting[0]].open(), path)
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -125,11 +125,6 @@ class StoredProcess:
     def solve(self, scheme: Process, initial: InitialState, horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
         """Solve for the frames that follow some states.
 
-        Args:
-            scheme: The process with the scheme to solve it with, without the parameters that vary between trajectories.
-            initial: The states.
-            horizon: Number of target frames.
-
         Raises:
             ValueError: The scheme is too coarse for the parameters of a trajectory, or could not integrate it.
         """

@@ -123,12 +123,7 @@ class Report:
 
 
 def build(results: Results, leads: Sequence[int]) -> Report:
-    """Read the results, average the scores and put the findings into words; nothing is forecast again.
-
-    Args:
-        results: The benchmark, which may have been interrupted.
-        leads: Lead times of the tables; those beyond a horizon are left out.
-    """
+    """Read the results, average the scores and put the findings into words; nothing is forecast again."""
     cost, fields = results.cost, results.record["fields"]
     protocols = []
     for name, record in results.record["protocols"].items():

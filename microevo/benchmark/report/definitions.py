@@ -104,7 +104,7 @@ COST = (
 
 def definitions(boards: Collection[Leaderboard], cost: pd.DataFrame) -> dict[str, str]:
     """The terms of a report, and what they mean."""
-    names = {one.name for board in boards for one in board.standings}
+    names = {standing.name for board in boards for standing in board.standings}
     titles = {curves.score.key.name: curves.score.title for board in boards for curves in board.metrics}
     terms = GENERAL | {name: text for name, text in ROWS.items() if name in names}
     terms |= {titles[name].split(", 0.")[0]: text for name, text in METRICS.items() if name in titles}

@@ -29,12 +29,7 @@ def figure_name(protocol: str) -> str:
 
 
 def figure(board: Leaderboard, seconds: Mapping[str, float]) -> Figure:
-    """RMSE and SSIM against lead time with their confidence bands, and mean RMSE against time where it was measured.
-
-    Args:
-        board: The averaged scores of a protocol.
-        seconds: Time of one forecast of each competitor that was timed.
-    """
+    """RMSE and SSIM against lead time with their confidence bands, and mean RMSE against time where it was measured."""
     metrics = [metric for name in ("rmse", "ssim") if (metric := board.metric(name)) is not None]
     panels = len(metrics) + bool(seconds)
     made = Figure(figsize=(3.5 * panels + 0.5, 3.5), dpi=plot.DPI, layout=ConstrainedLayoutEngine(wspace=0.06))
@@ -81,14 +76,7 @@ def draw_against_seconds(axes: Axes, rmse: ScoreCurves, seconds: Mapping[str, fl
         interval = intervals[name]
         around = [[max(interval.mean - interval.low, 0.0)], [max(interval.high - interval.mean, 0.0)]]
         axes.errorbar(
-            seconds[name],
-            interval.mean,
-            yerr=around,
-            fmt="o",
-            ms=7,
-            color=styles[name]["color"],
-            mec="white",
-            mew=0.8,
+            seconds[name], interval.mean, yerr=around, fmt="o", ms=7, color=styles[name]["color"], mec="white", mew=0.8
         )
     if BASELINE in rmse.curves:
         axes.axhline(intervals[BASELINE].mean, lw=1.8, **styles[BASELINE])
@@ -104,9 +92,7 @@ def draw_against_seconds(axes: Axes, rmse: ScoreCurves, seconds: Mapping[str, fl
 def _limit(axes: Axes, curves: Mapping[str, Float[np.ndarray, "3 T"]]) -> None:
     """From 0 to the highest value, but not far beyond the baseline: one diverged model would flatten all others.
 
-    Args:
-        axes: The panel.
-        curves: Means of each competitor and both ends of their intervals. Those that leave the panel are named above it.
+    Curves are means with both ends of their intervals. Those that leave the panel are named above it.
     """
     most = WORSE * curves[BASELINE][0].max() if BASELINE in curves else math.inf
     if not most > 0:  # nothing moves, or the baseline has no mean

@@ -44,10 +44,10 @@ def findings(board: Leaderboard, table: ScoreTable, cost: pd.DataFrame) -> Findi
         for label, done in table.incomplete.items()
     ]
     non_finite = [
-        f"{one.name}: {one.non_finite} of {one.forecasts} forecasts are not finite (NaN, infinite, or too large to be squared). "
+        f"{row.name}: {row.non_finite} of {row.forecasts} forecasts are not finite (NaN, infinite, or too large to be squared). "
         "They are counted and not averaged away: a mean that would need them is NaN, and a model without a mean is not ranked."
-        for one in board.standings
-        if one.non_finite
+        for row in board.standings
+        if row.non_finite
     ]
     undefined = "; ".join(
         f"{title} ({', '.join(f'{name} {count}' for name, count in counts.items())})"
@@ -69,7 +69,7 @@ def findings(board: Leaderboard, table: ScoreTable, cost: pd.DataFrame) -> Findi
 def _comparison(board: Leaderboard, horizon: int, cost: pd.DataFrame) -> tuple[list[Fact], list[str]]:
     """The best model, its margin, whether that is significant, its skill and its cost; and what else there is to say."""
     samples = board.rmse
-    means = {one.name: samples.interval(one.name) for one in board.standings}
+    means = {standing.name: samples.interval(standing.name) for standing in board.standings}
     ranked = [name for name in means if name != REFERENCE and math.isfinite(means[name].mean)]
     ranked.sort(key=lambda name: means[name].mean)
     if not ranked:
@@ -100,7 +100,7 @@ def _comparison(board: Leaderboard, horizon: int, cost: pd.DataFrame) -> tuple[l
         elif rivals:
             detail = f"no significant difference between {best} and {', '.join(rivals)}. {detail}"
         facts.append(Fact("Significant?", answer, detail))
-    skill = next(one.skill for one in board.standings if one.name == best)
+    skill = next(standing.skill for standing in board.standings if standing.name == best)
     if skill is not None:
         facts.append(Fact("Skill score", _number(skill), f"1 − RMSE / RMSE of {BASELINE}, mean RMSE"))
     facts.append(_price(best, cost))
@@ -137,7 +137,11 @@ def _price(name: str, cost: pd.DataFrame) -> Fact:
         return Fact("Cost", "Not measured", "")
     rows = cost.drop_duplicates("competitor").set_index("competitor")
     seconds = float(rows["seconds"][name])
-    timed = sorted({str(one) for one in cost["protocol"]}) if "protocol" in cost else ["the protocol that was timed"]
+    timed = (
+        sorted({str(protocol) for protocol in cost["protocol"]})
+        if "protocol" in cost
+        else ["the protocol that was timed"]
+    )
     detail = f"in {', '.join(timed)}"
     matched = cost[cost["matched_to"] == name] if "matched_to" in cost else cost.iloc[:0]
     solvers = matched if len(matched) else cost[cost["competitor"] == REFERENCE]

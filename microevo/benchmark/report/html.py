@@ -16,9 +16,8 @@ import numpy as np
 import pandas as pd
 
 from microevo import plot
-from microevo.benchmark.bootstrap import Interval
 from microevo.benchmark.competitors import BASELINE, REFERENCE, TRUTH
-from microevo.benchmark.leaderboard import Bins, Curve, QuantityScores, ScoreCurves
+from microevo.benchmark.leaderboard import Curve, QuantityScores, ScoreCurves
 from microevo.benchmark.report.build import ProtocolReport, Report
 from microevo.benchmark.report.gallery import colours, gallery
 from microevo.benchmark.results import COST, RECORD
@@ -71,7 +70,7 @@ def _protocol(protocol: ProtocolReport) -> dict[str, Any]:
         "interval": record["frame_interval"],
         "time": record["time_unit"],
         "leads": board.leads,
-        "board": [vars(one) for one in board.standings],
+        "board": [vars(standing) for standing in board.standings],
         "facts": [vars(fact) for fact in protocol.findings.facts],
         "notes": protocol.findings.notes,
         "metrics": [_score(metric) for metric in board.metrics],
@@ -93,11 +92,8 @@ def _score(scores: ScoreCurves) -> dict[str, Any]:
 
 
 def _curve(curve: Curve) -> dict[str, Any]:
-    return {"mean": _interval(curve.mean), "at": curve.at, "censored": bool(curve.censored)}
-
-
-def _interval(interval: Interval) -> list[float]:
-    return [interval.mean, interval.low, interval.high]
+    interval = curve.mean
+    return {"mean": [interval.mean, interval.low, interval.high], "at": curve.at, "censored": bool(curve.censored)}
 
 
 def _quantity(quantity: QuantityScores) -> dict[str, Any]:
@@ -107,18 +103,14 @@ def _quantity(quantity: QuantityScores) -> dict[str, Any]:
         "unit": quantity.unit,
         "values": values and _score(values),
         "errors": _score(quantity.errors),
-        "bins": quantity.bins and _bins(quantity.bins),
+        "bins": quantity.bins and vars(quantity.bins),
         "fit": quantity.fit and _score(quantity.fit),
     }
 
 
-def _bins(bins: Bins) -> dict[str, Any]:
-    return vars(bins)
-
-
 def _competitors(report: Report) -> list[dict[str, str]]:
     """Colour, dashes and role of each competitor, as in the figures for papers; without a colour it is the page's own ink."""
-    names = list(dict.fromkeys(str(one["name"]) for one in report.results.record["competitors"]))
+    names = list(dict.fromkeys(str(competitor["name"]) for competitor in report.results.record["competitors"]))
     styles = plot.model_styles(name for name in names if name != TRUTH)
     dashes = {"-": "", "--": "6 4", "-.": "8 3 2 3", ":": "2 3"}
     roles = {TRUTH: "truth", BASELINE: "baseline", REFERENCE: "reference"}
@@ -184,9 +176,9 @@ def _json(content: Any) -> str:
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(one) for key, one in value.items()}
+            return {key: plain(item) for key, item in value.items()}
         if isinstance(value, list | tuple | np.ndarray):
-            return [plain(one) for one in value]
+            return [plain(item) for item in value]
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, float):

@@ -28,7 +28,10 @@ def text_table(board: Leaderboard) -> str:
     """The leaderboard of a protocol for a terminal."""
     columns = _columns(board)
     rows = [["", *(_title(*column) for column in columns)]]
-    rows += [[one.name, *(f"{_cell(column, one.name).mean:.3g}" for column in columns)] for one in board.standings]
+    rows += [
+        [standing.name, *(f"{_cell(column, standing.name).mean:.3g}" for column in columns)]
+        for standing in board.standings
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
     return "\n".join("  ".join(row) for row in aligned)
@@ -75,8 +78,9 @@ def _table(board: Leaderboard) -> str:
     """The leaderboard; the best model of a column is bold, and means have their intervals, if there are any."""
     columns = _columns(board)
     rows = {
-        one.name: f"{one.name} ({one.non_finite} not finite)" * bool(one.non_finite) or one.name
-        for one in board.standings
+        standing.name: f"{standing.name} ({standing.non_finite} not finite)" * bool(standing.non_finite)
+        or standing.name
+        for standing in board.standings
     }
     cells: dict[str, list[str]] = {name: [] for name in rows}
     for column in columns:
@@ -92,7 +96,7 @@ def _table(board: Leaderboard) -> str:
 
 def _further(board: Leaderboard) -> list[str]:
     """All other scores, one in each row, on average over lead times."""
-    names = [one.name for one in board.standings]
+    names = [standing.name for standing in board.standings]
     metrics = [metric for metric in board.metrics if metric.score.key.name not in ("rmse", "ssim")]
     errors = [quantity.errors for quantity in board.quantities]
     values = [part for quantity in board.quantities for part in (quantity.values, quantity.fit) if part is not None]
@@ -126,9 +130,9 @@ def _means(scores: Sequence[ScoreCurves], names: Sequence[str]) -> str:
 def _cost(report: Report) -> list[str]:
     cost = report.cost
     columns = [
-        one
-        for one in report.cost_columns
-        if one.name not in ("best_batch", "training_batch", "memory_method", "device", "protocol")
+        column
+        for column in report.cost_columns
+        if column.name not in ("best_batch", "training_batch", "memory_method", "device", "protocol")
     ]
     rows = {
         str(row["label"]): [_number(float(row[column.name]) * column.factor) for column in columns]

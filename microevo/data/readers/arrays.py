@@ -3,7 +3,7 @@
 import fnmatch
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -14,34 +14,13 @@ import h5py
 import numpy as np
 import scipy.io
 
-from microevo.data.readers.axes import Array, array_source
-from microevo.data.readers.hdf5 import HDF5Array, hdf5_arrays
+from microevo.data.readers.axes import NamedArray, array_source
+from microevo.data.readers.hdf5 import hdf5_arrays
 from microevo.data.readers.meaning import decoder
 from microevo.data.readers.source import FrameSource, InputError, join_channels, join_trajectories
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".he5", ".nc", ".nc4", ".mat")
 SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES, ".cdf")
-
-
-@dataclass(frozen=True)
-class NamedArray:
-    """An array in a file, which is read when it is indexed.
-
-    Attributes:
-        shape: Its shape.
-        dtype: Type of its numbers.
-        open: Gives the array itself.
-        decode: Turns stored numbers into values.
-        reversed_axes: Whether the file lists the axes from the last to the first.
-        is_alias: Whether it is another name of an array that is listed too.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    open: Callable[[], Array]
-    decode: Callable[[np.ndarray], np.ndarray] = lambda values: values
-    reversed_axes: bool = False
-    is_alias: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,17 +162,13 @@ def _named_arrays(path: Path, suffix: str, dataset: str | None, stack: ExitStack
     if suffix == ".npz":
         return npz_arrays(path)
     if h5py.is_hdf5(path):
-        return {name: _from_hdf5(entry) for name, entry in hdf5_arrays(path, dataset, stack).items()}
+        return hdf5_arrays(path, dataset, stack)
     if suffix == ".mat":
         return _mat_arrays(path)
     if suffix in (".nc", ".cdf"):
         return _netcdf_arrays(path, stack)
     with h5py.File(path, "r"):  # says what is wrong with it
         return {}
-
-
-def _from_hdf5(entry: HDF5Array) -> NamedArray:
-    return NamedArray(entry.shape, entry.dtype, entry.check, entry.decode, entry.reversed_axes, entry.is_alias)
 
 
 def npz_arrays(path: Path) -> dict[str, NamedArray]:

@@ -1,6 +1,7 @@
 """The order of the axes of an array: trajectory N, time T, channel C, rows H and columns W."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import h5py
@@ -11,8 +12,28 @@ from microevo.data.readers.source import FrameSource, InputError
 ORDER = "NTCHW"
 REMEDY = "another order is set with --axes, for example --axes TNHW"
 
-
 Array: TypeAlias = np.ndarray | h5py.Dataset  # read where it is indexed
+
+
+@dataclass(frozen=True)
+class NamedArray:
+    """An array in a file, which is read when it is indexed.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Type of its numbers.
+        open: Gives the array itself.
+        decode: Turns stored numbers into values.
+        reversed_axes: Whether the file lists the axes from the last to the first.
+        is_alias: Whether it is another name of an array that is listed too.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    open: Callable[[], Array]
+    decode: Callable[[np.ndarray], np.ndarray] = lambda values: values
+    reversed_axes: bool = False
+    is_alias: bool = False
 
 
 def array_source(

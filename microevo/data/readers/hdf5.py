@@ -1,71 +1,39 @@
 """Arrays in HDF5 files, also in those of MATLAB 7.3 and netCDF 4."""
 
 import math
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
-import numpy as np
 
+from microevo.data.readers.axes import NamedArray
 from microevo.data.readers.meaning import decoder
 from microevo.data.readers.numbering import natural_key
 from microevo.data.readers.source import InputError
 
 
-@dataclass(frozen=True)
-class HDF5Array:
-    """A dataset of an HDF5 file.
-
-    Attributes:
-        label: Its name, for messages.
-        dataset: The dataset.
-        decode: Turns stored numbers into values.
-        reversed_axes: Whether it was written by MATLAB, which lists the axes from the last to the first.
-        is_alias: Whether the name is that of a link to a dataset that has another name in the file too.
-    """
-
-    label: str
-    dataset: h5py.Dataset
-    decode: Callable[[np.ndarray], np.ndarray]
-    reversed_axes: bool
-    is_alias: bool
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape in the file."""
-        return self.dataset.shape or ()
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the stored numbers."""
-        return self.dataset.dtype
-
-    def check(self) -> h5py.Dataset:
-        """The dataset, after a check that all of its numbers were written: HDF5 fills gaps with zeros."""
-        dataset = self.dataset
-        if dataset.is_virtual:
-            for part in dataset.virtual_sources():
-                file = Path(dataset.file.filename).parent / part.file_name
-                if part.file_name != "." and not file.exists():
-                    raise InputError(
-                        f"{self.label} refers to {part.file_name}, which is not there; put the file beside it"
-                    )
-        elif dataset.chunks is not None:
-            grid = [math.ceil(size / chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
-            written = dataset.id.get_num_chunks()
-            if written < math.prod(grid):
-                raise InputError(
-                    f"{self.label} misses {math.prod(grid) - written} of {math.prod(grid)} chunks, as "
-                    "if the program that wrote it was interrupted; write the file again"
-                )
-        elif dataset.external is None and dataset.size and dataset.id.get_storage_size() == 0:
-            raise InputError(f"{self.label} has no values yet; write the file again")
-        return dataset
+def _whole(label: str, dataset: h5py.Dataset) -> h5py.Dataset:
+    """The dataset, after a check that all of its numbers were written: HDF5 fills gaps with zeros."""
+    if dataset.is_virtual:
+        for part in dataset.virtual_sources():
+            file = Path(dataset.file.filename).parent / part.file_name
+            if part.file_name != "." and not file.exists():
+                raise InputError(f"{label} refers to {part.file_name}, which is not there; put the file beside it")
+    elif dataset.chunks is not None:
+        grid = [math.ceil(size / chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
+        written = dataset.id.get_num_chunks()
+        if written < math.prod(grid):
+            raise InputError(
+                f"{label} misses {math.prod(grid) - written} of {math.prod(grid)} chunks, as if the program that wrote it was "
+                "interrupted; write the file again"
+            )
+    elif dataset.external is None and dataset.size and dataset.id.get_storage_size() == 0:
+        raise InputError(f"{label} has no values yet; write the file again")
+    return dataset
 
 
-def hdf5_arrays(path: Path, wanted: str | None, stack: ExitStack) -> dict[str, HDF5Array]:
+def hdf5_arrays(path: Path, wanted: str | None, stack: ExitStack) -> dict[str, NamedArray]:
     """All datasets of a file by their paths in it, including those behind links.
 
     Raises:
@@ -81,7 +49,7 @@ def hdf5_arrays(path: Path, wanted: str | None, stack: ExitStack) -> dict[str, H
                 "clear its mark with h5clear -s"
             ) from error
         raise
-    arrays: dict[str, HDF5Array] = {}
+    arrays: dict[str, NamedArray] = {}
     broken: dict[str, str] = {}
     root = h5py.h5o.get_info(file.id)
     seen = {(root.fileno, root.addr)}
@@ -99,7 +67,11 @@ def hdf5_arrays(path: Path, wanted: str | None, stack: ExitStack) -> dict[str, H
         if isinstance(entry, h5py.Dataset):
             label = f"{path}, dataset {name}"
             meaning = decoder(label, entry.attrs, entry.dtype)
-            arrays[name] = HDF5Array(label, entry, meaning, "MATLAB_class" in entry.attrs, known)
+            opened = partial(_whole, label, entry)
+            # MATLAB lists the axes from the last to the first.
+            arrays[name] = NamedArray(
+                entry.shape or (), entry.dtype, opened, meaning, "MATLAB_class" in entry.attrs, known
+            )
         elif isinstance(entry, h5py.Group) and not known:
             add_all(f"{name}/", entry)
 

@@ -45,7 +45,7 @@ def _image_data(path: Path) -> Any:
     except ImportError as error:
         raise ValueError(f'{path} is read by VTK, which is not installed; pip install "microevo[vtk]"') from error
     shown = vtkObject.GetGlobalWarningDisplay()
-    vtkObject.GlobalWarningDisplayOff()  # what is wrong is told below, not page by page on stderr
+    vtkObject.GlobalWarningDisplayOff()  # what is wrong is reported below, not page by page on stderr
     try:
         reader = vtkXMLImageDataReader()
         reader.SetFileName(str(path))

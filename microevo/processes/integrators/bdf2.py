@@ -37,7 +37,7 @@ class SpectralBDF2(Stepper):
         [(1+2r)/(1+r) + dt (L - A P)] d+ = [r^2/(1+r) - r dt A P] d - dt L u + dt P [(1+r) G - r G-]
 
     Every four equal steps the error is estimated from the second difference `b` of the field, and held at `tolerance`. It
-    has two parts, of which the squares are added: `6 |b|` relative to a developed field, and `|b|` relative to the field,
+    has two parts, of which the squares are added: `6 |b|` relative to a fully developed field, and `|b|` relative to the field,
     both counted with the weight `1 / (1 + L decay_time)`: small waves must grow at the right rate, but noise that decays
     within that time soon forgets its errors and must not shorten the steps. A field whose mean is conserved is
     measured about its mean.
@@ -51,13 +51,13 @@ class SpectralBDF2(Stepper):
         nonlinear: Writes the nonlinear part of the fields that come first into those that come second, given which
             trajectories of the batch they are.
         stabiliser: `A` of each trajectory (n), given the steps (n) and the degree of phase separation (n), which is the
-            norm of the field relative to a developed one. Unless given it is made of the steepest slope of the nonlinear
+            norm of the field relative to a fully developed one. Unless given it is made of the steepest slope of the nonlinear
             part, or 0 where that part needs none.
         energy: Energy (k), float64, of fields and their modes (k), given the numbers of their trajectories (k); it must not
             rise.
-        amplitude: Root mean square of a developed field. Unless given it is the largest so far of each trajectory.
+        amplitude: Root mean square of a fully developed field. Unless given it is the largest so far of each trajectory.
         decay_time: How long errors matter, for each trajectory or one for all [t0]; for ever unless given.
-        tolerance: Error that is allowed, relative to a developed field.
+        tolerance: Error that is allowed, relative to a fully developed field.
         first_step: The first step of each trajectory, or one for all [t0]. Unless given it is
             chosen from the rate at which the field changes.
         offset: Constant that is subtracted from the field while it is integrated, so that float32 holds it better; the

@@ -1,4 +1,4 @@
-"""Integrator with prescribed steps: the same for every trajectory, so that none depends on its neighbours."""
+"""Integrator with fixed steps: the same for every trajectory, so that none depends on its neighbours."""
 
 import math
 from collections.abc import Callable, Sequence

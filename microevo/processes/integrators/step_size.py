@@ -34,13 +34,13 @@ class StepControl:
         time: Where all trajectories begin [t0].
         first_step: The first step of each one (n) [t0].
         tolerance: The error that is allowed.
-        largest: Norm of a developed field, of each trajectory (n).
+        largest: Norm of a fully developed field, of each trajectory (n).
         growing: Whether `largest` grows with the fields.
         energy_rise: Relative rise of the energy that rounding explains.
 
     Attributes:
         time: Where each trajectory is (n) [t0].
-        separation: Degree of phase separation: `|u - mean|` of the slow modes, relative to a developed field (n).
+        separation: Degree of phase separation: `|u - mean|` of the slow modes, relative to a fully developed field (n).
         lowest: The last energy that was looked at (n).
         steps_taken: Accepted steps (n).
     """
@@ -81,7 +81,7 @@ class StepControl:
         """Accept the block of each trajectory, or reject it.
 
         The error has two parts, of which the squares are added: 6 times the second difference of the field relative to
-        a developed one, and that of the slow modes relative to these.
+        a fully developed one, and that of the slow modes relative to these.
 
         Args:
             block: What was tried.

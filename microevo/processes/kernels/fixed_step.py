@@ -1,4 +1,4 @@
-"""Compiled loops of the integrator with prescribed steps."""
+"""Compiled loops of the integrator with fixed steps."""
 
 from typing import no_type_check
 
