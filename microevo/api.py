@@ -38,6 +38,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Score a model, and the repetition of the last input frame (Persistence), on the test split of a store.
 
+    The store must have the parameters that the model is conditioned on.
+
     Args:
         model: A forecaster, or the checkpoint of one. It is scored over its own `horizon`.
         store: A trajectory store, or its folder.
@@ -62,6 +64,7 @@ def evaluate(
         n_past=forecaster.n_past,
         horizon=forecaster.horizon,
         batch_size=batch_size,
+        parameters=forecaster.parameter_names,
     )
     table = LeadTable(write=False)
     trainer = Trainer(

@@ -24,6 +24,7 @@ def forecast_schema(
     command: str = "python -m microevo predict",
     split: str = "test",
     truth: bool = True,
+    parameters: Mapping[str, np.ndarray] | None = None,
 ) -> StoreSchema:
     """The metadata of a store with the fields `<field>_forecast`, and `<field>_truth` if there is a truth.
 
@@ -37,7 +38,9 @@ def forecast_schema(
         command: The shell command.
         split: Split of the forecasts.
         truth: Whether the frames that followed are known.
+        parameters: Parameters that the forecasts are conditioned on, with the value of each forecast.
     """
+    conditions = dict(parameters or {})
     kinds = ("forecast", "truth") if truth else ("forecast",)
     interval = source.get("frame_interval", 1.0)
     return StoreSchema(
@@ -46,15 +49,25 @@ def forecast_schema(
         image_shape=image_shape,
         splits=(split,) * len(windows),
         process=source.get("process", "imported"),
-        recipe=recipe,
+        recipe={**recipe, **({"conditioned_on": list(conditions)} if conditions else {})},
         command=command,
         first_frame=interval,  # time is counted from the last past frame
         per_trajectory={
             "source_trajectory": np.array([trajectory for trajectory, _ in windows]),
             "source_start": np.array([start for _, start in windows]),
+            **conditions,
         },
         **{name: source[name] for name in MEANING if name in source},
     )
+
+
+def conditioned(store: TrajectoryStore) -> str:
+    """The end of a sentence about a store of forecasts: which parameters they are conditioned on, and their values."""
+    ranges = []
+    for name in store.attributes["recipe"].get("conditioned_on", ()):
+        low, high = (extreme(store.per_trajectory[name]) for extreme in (np.min, np.max))
+        ranges.append(f"{name} = {low:.6g}" if low == high else f"{name} = {low:.6g} to {high:.6g}")
+    return f", conditioned on {', '.join(ranges)}" if ranges else ""
 
 
 def draw_forecasts(store: TrajectoryStore, model: str, count: int) -> list[Path]:

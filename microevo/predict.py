@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from tqdm import tqdm
 
 from microevo.data import StoreSchema, TrajectoryStore
 from microevo.data.location import may_be_store
 from microevo.data.output import check_output, whole_store
+from microevo.data.parameters import known_parameters
 from microevo.data.readers import as_float32, open_frames
-from microevo.forecast_store import draw_forecasts, forecast_schema
+from microevo.forecast_store import conditioned, draw_forecasts, forecast_schema
 from microevo.models import Forecaster, load_model
 from microevo.models.checkpoint import read_checkpoint
+from microevo.models.conditioning import ParameterEncoder
 from microevo.provenance import fingerprint, free_path
 
 
@@ -33,6 +36,7 @@ def predict(
     axes: str | None = None,
     frame_number: str | None = None,
     value_range: tuple[float, float] | None = None,
+    parameters: dict[str, float] | None = None,
     device: str = "auto",
     pictures: int = 2,
     overwrite: bool = False,
@@ -54,6 +58,8 @@ def predict(
         axes: Order of the axes of an array, such as TNHW; see `import`.
         frame_number: Regular expression whose one group is the frame number in the names of images; see `import`.
         value_range: The two values that become 0 and 1 [units of the input]; see `import`.
+        parameters: Values of the parameters that the network is conditioned on, by name, such as `--parameters.mobility 1.3`, for
+            all trajectories. Those that are not given come from the input, if it is a store that has them.
         device: Where to compute, e.g. `cpu` or `cuda`; `auto` takes the GPU if there is one.
         pictures: How many forecasts to draw.
         overwrite: Whether to replace an existing store, once the new one is complete.
@@ -62,10 +68,11 @@ def predict(
     Raises:
         FileNotFoundError: There is no such checkpoint or input.
         FileExistsError: `output` exists.
-        ValueError: The input does not fit the network, or all forecasts became NaN or infinite.
+        ValueError: The input does not fit the network, a parameter is missing or unknown, or all forecasts became NaN or
+            infinite.
 
     Warns:
-        UserWarning: Forecasts that became NaN or infinite were left out.
+        UserWarning: Forecasts that became NaN or infinite were left out, or a parameter has a value beyond those of the training.
     """
     if value_range is not None and not value_range[0] < value_range[1]:
         raise ValueError(f"value_range is two numbers, the lower one first, but {list(value_range)} was given")
@@ -79,6 +86,7 @@ def predict(
     options = {"dataset": dataset, "axes": axes, "frame_number": frame_number, "value_range": value_range}
     with _open_input(input, names, options) as frames, whole_store(target, overwrite) as path:
         n_past = _check_fits(model, frames)
+        conditions = _conditions(model, frames, parameters or {})
         start = frames.shape[1] - n_past
 
         def schema(trajectories: Sequence[int]) -> StoreSchema:
@@ -97,12 +105,14 @@ def predict(
                 },
                 command=command,
                 truth=False,
+                parameters=dict(zip(model.parameter_names, conditions[list(trajectories)].T, strict=True)),
             )
 
         def forecast(i: int) -> np.ndarray:
             past = torch.from_numpy(_finite_past(frames, i, start))[None].to(place)
+            values = torch.from_numpy(conditions[[i]]).to(place)
             with torch.inference_mode():
-                return network.forecast(past, horizon, boundary)[0].float().cpu().numpy()
+                return network.forecast(past, horizon, boundary, values)[0].float().cpu().numpy()
 
         place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         network, boundary = model.to(place), frames.attributes.get("boundary", "unknown")
@@ -112,7 +122,7 @@ def predict(
     store = TrajectoryStore.open(target)
     drawn = [str(picture) for picture in draw_forecasts(store, type(model).__name__, pictures)]
     many = "forecast" if len(store) == 1 else "forecasts"
-    print(f"{target}: {len(store)} {many} of {horizon} frames, from the last {n_past} of {input}")
+    print(f"{target}: {len(store)} {many} of {horizon} frames, from the last {n_past} of {input}{conditioned(store)}")
     if drawn:
         print(f"pictures: {', '.join(drawn)} and the animations (.gif) beside them")
     return store
@@ -130,6 +140,7 @@ class _NewFrames:
     attributes: Mapping[str, Any]
     label: str
     notes: tuple[str, ...] = ()
+    store: TrajectoryStore | None = None
 
 
 @contextlib.contextmanager
@@ -146,7 +157,9 @@ def _open_input(input: str, fields: list[str], options: Mapping[str, Any]) -> It
                 "the network is to forecast"
             )
         shape = (len(store), store.frames, len(fields), *store.image_shape)
-        yield _NewFrames(shape, lambda i, start: store.read(i, start, fields=fields), store.attributes, input)
+        yield _NewFrames(
+            shape, lambda i, start: store.read(i, start, fields=fields), store.attributes, input, store=store
+        )
         return
     value_range = options["value_range"]
     with open_frames(
@@ -186,6 +199,35 @@ def _check_fits(model: Forecaster, frames: _NewFrames) -> int:
             f"{name} takes {model.n_past}; give longer trajectories, or --axes if the axes were misunderstood"
         )
     return min(length, model.n_past)
+
+
+def _conditions(model: Forecaster, frames: _NewFrames, given: Mapping[str, float]) -> Float[np.ndarray, "N P"]:
+    """The parameters that a network is conditioned on, for each trajectory: as given, else as the store has them.
+
+    Raises:
+        ValueError: A parameter is missing or unknown, or its value is not finite.
+    """
+    names, name = model.parameter_names, type(model).__name__
+    if unknown := [one for one in given if one not in names]:
+        known = f"conditioned on {', '.join(names)}, not on" if names else "not conditioned on"
+        raise ValueError(f"this {name} is {known} {', '.join(unknown)}; leave out --parameters.{unknown[0]}")
+    there = {} if frames.store is None or not names else known_parameters(frames.store)
+    if missing := [one for one in names if one not in given and one not in there]:
+        raise ValueError(
+            f"this {name} is conditioned on {', '.join(names)}, but {frames.label} does not say {', '.join(missing)}; give "
+            f"{' '.join(f'--parameters.{one} VALUE' for one in missing)}"
+        )
+    values = np.empty((frames.shape[0], len(names)), np.float32)
+    for column, one in enumerate(names):
+        values[:, column] = given.get(one, there.get(one))
+        if not np.isfinite(values[:, column]).all():
+            raise ValueError(f"{one} is not a finite number for every trajectory of {frames.label}; give another value")
+    for encoder in model.modules():
+        if isinstance(encoder, ParameterEncoder) and (beyond := encoder.outside(torch.from_numpy(values))):
+            warnings.warn(
+                f"the forecasts are for values beyond those of the training: {', '.join(beyond)}", stacklevel=3
+            )
+    return values
 
 
 def _finite_past(frames: _NewFrames, trajectory: int, start: int) -> np.ndarray:

@@ -80,8 +80,7 @@ def make_store(tmp_path: Path) -> Callable[..., TrajectoryStore]:
             image_shape=values.shape[3:],
             splits=splits,
             process="noise",
-            recipe={},
-            **settings,
+            **({"recipe": {}} | settings),
         )
         store = TrajectoryStore.create(tmp_path / name, layout)
         for i, trajectory in enumerate(values):

@@ -14,6 +14,7 @@ class ToyWindow(NamedTuple):
     future: Float[Tensor, "*B n_future C H W"]
     trajectory: Int[Tensor, "*B"]
     start: Int[Tensor, "*B"]
+    parameters: Float[Tensor, "*B P"]
 
 
 def waves(samples: int = 4, frames: int = 8, channels: int = 1, size: int = 16) -> Tensor:
@@ -29,7 +30,7 @@ def waves(samples: int = 4, frames: int = 8, channels: int = 1, size: int = 16) 
 def windows(n_past: int = 4, n_future: int = 4, samples: int = 4, **shape: int) -> ToyWindow:
     frames = waves(samples, n_past + n_future, **shape)
     indices = torch.arange(samples)
-    return ToyWindow(frames[:, :n_past], frames[:, n_past:], 10 + indices, 2 * indices)
+    return ToyWindow(frames[:, :n_past], frames[:, n_past:], 10 + indices, 2 * indices, torch.empty(samples, 0))
 
 
 def loader(batch: ToyWindow, batch_size: int | None = None) -> DataLoader:

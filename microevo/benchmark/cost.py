@@ -195,11 +195,22 @@ def mean_rmse(forecast: Float[Tensor, "B T C H W"], future: Float[Tensor, "B T C
 
 
 def forecast_rmse(
-    forecaster: ForecastFunction, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B T C H W"]
+    forecaster: Callable[..., Tensor],
+    past: Float[Tensor, "B n_past C H W"],
+    future: Float[Tensor, "B T C H W"],
+    *conditions: Float[Tensor, "B P"],
 ) -> float:
-    """`mean_rmse` of a forecaster, which gets one window at a time: that needs no more memory than to time it."""
+    """`mean_rmse` of a forecaster, which gets one window at a time: that needs no more memory than to time it.
+
+    Args:
+        forecaster: Called as `forecaster(past, horizon, *conditions)`.
+        past: Input frames.
+        future: Target frames.
+        conditions: The parameters of each window, of a forecaster that is conditioned on them.
+    """
+    windows = zip(past[:, None], *(rows[:, None] for rows in conditions), strict=True)
     with _evaluating(forecaster), torch.no_grad():
-        return mean_rmse(torch.cat([forecaster(window[None], future.shape[1]) for window in past]), future)
+        return mean_rmse(torch.cat([forecaster(one, future.shape[1], *row) for one, *row in windows]), future)
 
 
 def measure_seconds(

@@ -201,8 +201,9 @@ def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmu
     solvers: dict[str, TimedSolver] = {}
     for model, competitor in _timed(evaluation, name).items():
         if isinstance(competitor, Model):
-            forecasters[model] = competitor.forecaster.to(device)
-            rmse[model] = forecast_rmse(competitor.forecaster, past, future)
+            network = competitor.forecaster.to(device)
+            forecasters[model] = competitor.timed(few, windows)
+            rmse[model] = forecast_rmse(network, past, future, *network.conditions(competitor.parameters(few, windows)))
             if parameters(competitor.forecaster) and math.isfinite(rmse[model]):
                 networks.append(model)
         else:

@@ -14,7 +14,7 @@ from microevo import plot
 from microevo.callbacks.run import gathered, log_image, result_path
 from microevo.data import StoreSchema, TrajectoryStore
 from microevo.data.scratch import put_in_place, scratch_folder
-from microevo.forecast_store import draw_forecasts, forecast_schema
+from microevo.forecast_store import conditioned, draw_forecasts, forecast_schema
 
 
 class ForecastWriter(Callback):
@@ -97,13 +97,15 @@ class ForecastWriter(Callback):
             store.finish()
         pictures = draw_forecasts(store, model, self.pictures)
         log_image(trainer, "predict/filmstrip", pictures)
-        print(f"wrote {store.path}, {', '.join(str(path) for path in pictures)} and the animations (.gif) beside them")
+        made = ", ".join(str(path) for path in [store.path, *pictures])
+        print(f"wrote {made} and the animations (.gif) beside them{conditioned(store)}")
 
 
 def _schema(trainer: Trainer, model: LightningModule, windows: Sequence[tuple[int, int]]) -> StoreSchema:
     """The store of the forecasts of these windows."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     source = data.datasets["predict"].store
+    values = data.datasets["predict"].parameters[[trajectory for trajectory, _ in windows]].numpy()
     return forecast_schema(
         data.fields,
         windows,
@@ -112,6 +114,7 @@ def _schema(trainer: Trainer, model: LightningModule, windows: Sequence[tuple[in
         source=source.attributes,
         recipe={"model": type(model).__name__, "store": str(source.path), "source": source.fingerprint},
         split=data.predict_split,
+        parameters=dict(zip(data.parameters, values.T, strict=True)),
     )
 
 
@@ -146,7 +149,7 @@ class ValidationFilmstrip(Callback):
             return
         horizon = batch.future.shape[1]
         with torch.no_grad():
-            forecast = pl_module(batch.past[:1], horizon)
+            forecast = pl_module.predict_step(type(batch)._make(part[:1] for part in batch), 0)  # type: ignore[operator]
         truth, forecast = (frames[0, :, 0].float().cpu().numpy() for frames in (batch.future, forecast))
         title = f"{type(pl_module).__name__}, validation, step {trainer.global_step}"
         folder = Path(trainer.default_root_dir)

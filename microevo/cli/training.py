@@ -35,7 +35,8 @@ from microevo.models.checkpoint import read_checkpoint
 
 RUN_DIR = "MICROEVO_RUN_DIR"  # tells the processes that a run starts where the first one writes
 NEW_FRAMES = ", without a config, whatever split (`predict --input FILE --help` lists the options)"
-LINKED = {"n_past": "n_past", "horizon": "horizon", "channels": "fields"}  # of the model: of the data
+# Settings of the model that follow from those of the data.
+LINKED = {"n_past": "n_past", "horizon": "horizon", "channels": "fields", "parameters": "parameters"}
 
 
 class TrainingParser(Parser, LightningArgumentParser):
@@ -208,13 +209,15 @@ class TrainingCLI(LightningCLI):
         data = copy.copy(self.datamodule)
         data.cache, data.datasets = "no", {}
         data.setup(self.subcommand)
-        *frames, height, width = next(iter(data.datasets.values()))[0].past.shape
+        window = next(iter(data.datasets.values()))[0]
+        *frames, height, width = window.past.shape
         if self.command != "fit":  # frames of any size are continued to one that fits
             height, width = (size + -size % self.model.unit for size in (height, width))
         # On this device shapes are checked and nothing is computed.
         model = copy.deepcopy(self.model).to("meta")
         with contextlib.suppress(NotImplementedError), torch.no_grad():
-            model(torch.empty(1, *frames, height, width, device="meta"), 1)
+            past, parameters = torch.empty(1, *frames, height, width, device="meta"), window.parameters[None].to("meta")
+            model(past, 1, *model.conditions(parameters))
 
     def before_test(self) -> None:
         """Check that the weights were trained."""

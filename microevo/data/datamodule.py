@@ -4,7 +4,9 @@ import os
 import warnings
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
@@ -13,8 +15,7 @@ from microevo.data.samplers import EvaluationSampler, ShuffledLoader, ShuffledSa
 from microevo.data.store import TrajectoryStore
 from microevo.data.windows import ChangeStatistics, Window, WindowDataset
 from microevo.metrics.span import Span
-from microevo.processes import rebuild
-from microevo.processes.process import find_process
+from microevo.processes import find_process, rebuild
 
 
 class TrajectoryDataModule(LightningDataModule):
@@ -40,6 +41,8 @@ class TrajectoryDataModule(LightningDataModule):
         train_count: Number of training trajectories, the first of the split; null for all of them.
         predict_split: The split that `predict` forecasts.
         predict_count: Number of windows that `predict` forecasts; null for all of them.
+        parameters: Parameters of its trajectory that each window brings, and the model is conditioned on, such as a mobility that
+            was sampled for each trajectory, or another number among the settings of the process.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class TrajectoryDataModule(LightningDataModule):
         train_count: int | None = None,
         predict_split: Literal["train", "val", "test"] = "test",
         predict_count: int | None = None,
+        parameters: list[str] = [],  # noqa: B006
     ) -> None:
         super().__init__()
         for name, value in {
@@ -81,7 +85,7 @@ class TrajectoryDataModule(LightningDataModule):
         self.n_past, self.n_future, self.horizon = n_past, n_future, horizon
         self.stride, self.eval_stride = stride, eval_stride
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.symmetries = list(symmetries)
+        self.symmetries, self.parameters = list(symmetries), list(parameters)
         self.cache, self.cache_limit = cache, cache_limit
         self.num_workers = num_workers
         self.train_count = train_count
@@ -174,6 +178,11 @@ class TrajectoryDataModule(LightningDataModule):
         """How much the fields of the training trajectories change between frames."""
         return self.datasets["train"].change_statistics()
 
+    def training_parameters(self) -> Float[np.ndarray, "N P"]:
+        """The parameters of the training trajectories."""
+        windows = self.datasets["train"]
+        return windows.parameters[windows.trajectories].numpy()
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the values in the store; empty until a stage is set up."""
@@ -229,6 +238,7 @@ class TrajectoryDataModule(LightningDataModule):
             n_future=n_future,
             stride=stride,
             symmetries=symmetries,
+            parameters=self.parameters,
             preload=preload,
         )
 

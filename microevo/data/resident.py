@@ -30,6 +30,7 @@ class ResidentLoader:
         self._row = {trajectory: row for row, trajectory in enumerate(windows.memory)}
         frames = torch.from_numpy(np.stack(list(windows.memory.values())))  # (trajectories, T, C, H, W)
         self._frames = frames.to(device)
+        self._parameters = windows.parameters[list(self._row)].to(device)
 
     def __len__(self) -> int:
         """Number of batches. An incomplete last batch is left out if there are other batches."""
@@ -50,12 +51,14 @@ class ResidentLoader:
         trajectory, start = torch.tensor(where).T
         rows = torch.tensor([self._row[i] for i, _ in where])
         times = start[:, None] + torch.arange(self.windows.length)
-        cut = self._frames[self._moved(rows)[:, None], self._moved(times)]
+        rows = self._moved(rows)
+        cut = self._frames[rows[:, None], self._moved(times)]
         if self.windows.symmetries:
             pixels = self._moved(torch.stack([self._pixels(seed) for _, seed in batch]))
             cut = cut.flatten(-2).gather(-1, pixels[:, None, None].expand(*cut.shape[:3], -1)).view_as(cut)
         n_past = self.windows.n_past
-        return Window(cut[:, :n_past], cut[:, n_past:], self._moved(trajectory), self._moved(start))
+        past, future = cut[:, :n_past], cut[:, n_past:]
+        return Window(past, future, self._moved(trajectory), self._moved(start), self._parameters[rows])
 
     def _pixels(self, seed: int) -> Tensor:
         """Index of the pixel that each pixel of a transformed frame comes from."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from microevo.data.parameters import check_oriented, parameter_values
 from microevo.data.store import TrajectoryStore
 
 
@@ -20,12 +21,14 @@ class Window(NamedTuple):
         future: Target frames, which follow the input frames, (n_future, C, H, W).
         trajectory: Index of the trajectory in its store.
         start: Index of the first input frame in the trajectory.
+        parameters: Values of the parameters of the trajectory that were asked for, (P,).
     """
 
     past: Float[Tensor, "*B n_past C H W"]
     future: Float[Tensor, "*B n_future C H W"]
     trajectory: Int[Tensor, "*B"]
     start: Int[Tensor, "*B"]
+    parameters: Float[Tensor, "*B P"]
 
 
 class ChangeStatistics(NamedTuple):
@@ -54,11 +57,12 @@ class WindowDataset(Dataset[Window]):
         stride: Frames between the starts of two successive windows of a trajectory.
         symmetries: Random transformations of each window, any of `shift`, `flip` and `rotate`. The store must
             declare them.
+        parameters: Parameters of its trajectory that each window brings; see `parameter_values`.
         preload: Whether to read all trajectories into memory at once.
 
     Raises:
-        ValueError: The trajectories are too short for a window, the store lacks a field, or it does not declare a
-            symmetry.
+        ValueError: The trajectories are too short for a window, the store lacks a field or a parameter, or it does not declare
+            a symmetry.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class WindowDataset(Dataset[Window]):
         n_future: int,
         stride: int = 1,
         symmetries: Sequence[str] = (),
+        parameters: Sequence[str] = (),
         preload: bool = False,
     ) -> None:
         missing = [name for name in fields if name not in store.fields]
@@ -82,6 +87,7 @@ class WindowDataset(Dataset[Window]):
             raise ValueError(
                 f"{store.path} allows the symmetries {', '.join(allowed) or 'none'}, not {', '.join(undeclared)}; leave it out"
             )
+        check_oriented(store, parameters, symmetries)
         self.length = n_past + n_future
         if self.length > store.frames:
             raise ValueError(
@@ -93,6 +99,9 @@ class WindowDataset(Dataset[Window]):
         self.fields = list(fields)
         self.n_past = n_past
         self.symmetries = tuple(symmetries)
+        self.parameters = torch.from_numpy(
+            parameter_values(store, parameters)
+        )  # of all trajectories of the store (N, P)
         starts = range(0, store.frames - self.length + 1, stride)
         self.windows = [(i, start) for i in self.trajectories for start in starts]
         self.memory = {i: store.read(i, fields=self.fields) for i in self.trajectories} if preload else None
@@ -124,7 +133,8 @@ class WindowDataset(Dataset[Window]):
         if self.symmetries:
             generator = None if seed is None else torch.Generator().manual_seed(seed)
             window = transform(window, self.symmetries, generator)
-        return Window(window[: self.n_past], window[self.n_past :], torch.tensor(trajectory), torch.tensor(start))
+        past, future = window[: self.n_past], window[self.n_past :]
+        return Window(past, future, torch.tensor(trajectory), torch.tensor(start), self.parameters[trajectory].clone())
 
 
 def transform(

@@ -1,6 +1,7 @@
 """Forecasters: models that continue a sequence of past frames by any number of future frames."""
 
 from microevo.models.blockwise import BlockwiseForecaster, BlockwiseNet, rollout
+from microevo.models.conditioning import Conditioned
 from microevo.models.convgru import ConvGRU, ConvGRUNet
 from microevo.models.convlstm import ConvLSTM, ConvLSTMNet
 from microevo.models.e3dlstm import E3DLSTM, E3DLSTMNet
@@ -24,6 +25,7 @@ __all__ = [
     "TAU",
     "BlockwiseForecaster",
     "BlockwiseNet",
+    "Conditioned",
     "ConvGRU",
     "ConvGRUNet",
     "ConvLSTM",

@@ -40,7 +40,8 @@ def check_same_model(model: LightningModule, checkpoint: Mapping[str, Any]) -> N
     """Check that the weights in `checkpoint` fit `model`.
 
     Raises:
-        ValueError: The classes differ, or a weight is missing, unknown or of another shape.
+        ValueError: The classes differ, a weight is missing, unknown or of another shape, or the weights are for other parameters
+            of the trajectories.
     """
     ours, theirs = type(model).__name__, checkpoint.get("microevo_model")
     if ours != theirs:
@@ -50,10 +51,16 @@ def check_same_model(model: LightningModule, checkpoint: Mapping[str, Any]) -> N
         )
     stored = {name: tuple(weight.shape) for name, weight in checkpoint["state_dict"].items()}
     present = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    settings = checkpoint["hyper_parameters"]
     if stored == present:
+        trained, asked = list(settings.get("parameters", [])), list(getattr(model, "parameter_names", []))
+        if trained != asked:
+            raise ValueError(
+                f"The checkpoint holds a {ours} that is conditioned on {', '.join(trained)}, but the parameters of the data are "
+                f"{', '.join(asked)}; give the same ones in the same order"
+            )
         return
     name = next(n for n in [*present, *stored] if stored.get(n) != present.get(n))
-    settings = checkpoint["hyper_parameters"]
     changed = [
         f"{key} = {settings[key]} (now {plain(value)})"
         for key, value in model.hparams.items()

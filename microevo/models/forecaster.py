@@ -20,6 +20,7 @@ from microevo.models.optimisation import OptimisedModule
 from microevo.models.scores import ForecastMetrics
 
 TEST_LEADS = (1, 10, 50, 90, 190)
+ParameterValues = Float[Tensor, "B P"] | Mapping[str, float] | None  # of each sample, or by name the same for all
 
 
 @runtime_checkable
@@ -34,6 +35,8 @@ class WindowBatch(Protocol):
     def trajectory(self) -> Int[Tensor, " B"]: ...  # noqa: D102
     @property
     def start(self) -> Int[Tensor, " B"]: ...  # noqa: D102
+    @property
+    def parameters(self) -> Float[Tensor, "B P"]: ...  # noqa: D102
 
 
 class Forecaster(OptimisedModule, ABC):
@@ -41,7 +44,8 @@ class Forecaster(OptimisedModule, ABC):
 
     A new model implements `forward`, and `loss` if it is not trained on its own forecasts. Its constructor calls
     `self.save_hyperparameters(logger=False)`, as here, so that it can be rebuilt from a checkpoint. It sets
-    `any_past` if `forward` takes any number of past frames.
+    `any_past` if `forward` takes any number of past frames, and `takes_parameters` if its third argument may be the values of
+    the parameters that it is conditioned on.
 
     Args:
         n_past: Number of past frames in a window. On the command line it is taken from the data.
@@ -57,12 +61,15 @@ class Forecaster(OptimisedModule, ABC):
             between which each field lies are taken from the data: what the process declares, else the range of the training
             split. Without a datamodule they are those that the model was trained with, else 0 and 1.
         init_from: Checkpoint whose weights a new run starts from. The optimiser and the schedule start anew.
+        parameters: Parameters of the trajectories, such as a mobility, that the forecast is conditioned on. On the command line
+            they are taken from the data.
 
     Raises:
-        ValueError: A setting is out of its range.
+        ValueError: A setting is out of its range, or the model cannot be conditioned on parameters.
     """
 
     any_past: bool = False
+    takes_parameters: bool = False
 
     def __init__(
         self,
@@ -76,13 +83,20 @@ class Forecaster(OptimisedModule, ABC):
         ssim_weight: float = 0.0,
         data_range: float | None = None,
         init_from: str | None = None,
+        parameters: list[str] = [],  # noqa: B006  (never changed; jsonargparse shows it as the default)
     ):
         super().__init__(lr, weight_decay, schedule, warmup)
         for name, value in {"n_past": n_past, "channels": channels, "horizon": horizon}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
+        if parameters and not self.takes_parameters:
+            raise ValueError(
+                f"{type(self).__name__} cannot be conditioned on parameters ({', '.join(parameters)}); choose LocalNet, or leave "
+                "`parameters` of the data out"
+            )
         self.save_hyperparameters(logger=False)
         self.n_past, self.channels, self.horizon = n_past, channels, horizon
+        self.parameter_names = list(parameters)
         self.ssim_weight, self.data_range, self.init_from = ssim_weight, data_range, init_from
         self.spans: dict[str, Span] = {}  # of the fields of the data that are scored
         self.trained_spans: dict[str, Span] = {}  # of those that the weights were trained on
@@ -99,10 +113,13 @@ class Forecaster(OptimisedModule, ABC):
         """Forecast the `horizon` frames that follow `past`."""
 
     def loss(
-        self, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B n_future C H W"]
+        self,
+        past: Float[Tensor, "B n_past C H W"],
+        future: Float[Tensor, "B n_future C H W"],
+        parameters: ParameterValues = None,
     ) -> Float[Tensor, ""]:
         """The training loss: by default `objective` of the forecast, with the gradient through all of its frames."""
-        return self.objective(self(past, future.shape[1]), future)
+        return self.objective(self(past, future.shape[1], *self.conditions(parameters)), future)
 
     def objective(
         self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
@@ -130,7 +147,11 @@ class Forecaster(OptimisedModule, ABC):
         return 1
 
     def forecast(
-        self, past: Float[Tensor, "B n_past C H W"], horizon: int, boundary: str
+        self,
+        past: Float[Tensor, "B n_past C H W"],
+        horizon: int,
+        boundary: str,
+        parameters: ParameterValues = None,
     ) -> Float[Tensor, "B {horizon} C H W"]:
         """`forward` for frames of any size: those that `unit` does not divide are continued, and the forecast is cropped.
 
@@ -138,10 +159,11 @@ class Forecaster(OptimisedModule, ABC):
             past: Input frames.
             horizon: Number of frames to forecast.
             boundary: Boundary condition of the data; `periodic` frames are wrapped around, others mirrored.
+            parameters: Values of the parameters that the model is conditioned on.
         """
         rows, columns = (halves(size, self.unit) for size in past.shape[-2:])
         if not any(rows + columns):
-            return self(past, horizon)
+            return self(past, horizon, *self.conditions(parameters))
         larger = continued(past, rows, columns, boundary == "periodic")
         if (sizes := (past.shape[-2:], larger.shape[-2:])) not in self._continued:
             self._continued.add(sizes)
@@ -151,7 +173,22 @@ class Forecaster(OptimisedModule, ABC):
                 f"{type(self).__name__} takes heights and widths divisible by {self.unit}: frames of {height} x {width} pixels "
                 f"are {how} to {to_height} x {to_width}, and forecasts cropped"
             )
-        return cropped(self(larger, horizon), rows, columns)
+        return cropped(self(larger, horizon, *self.conditions(parameters)), rows, columns)
+
+    def conditions(self, parameters: ParameterValues) -> tuple[ParameterValues, ...]:
+        """The third argument of `forward`, of a model that is conditioned on parameters.
+
+        Raises:
+            ValueError: There are parameters, but the model is not conditioned on any.
+        """
+        if self.parameter_names:
+            return (parameters,)
+        if parameters.numel() if isinstance(parameters, Tensor) else parameters:
+            raise ValueError(f"this {type(self).__name__} is not conditioned on parameters; leave them out")
+        return ()
+
+    def _values(self, batch: WindowBatch) -> Float[Tensor, "B P"] | None:
+        return batch.parameters if self.parameter_names else None
 
     # What the scores are made of
 
@@ -159,9 +196,14 @@ class Forecaster(OptimisedModule, ABC):
         """Scale the scores by the spans of the data's fields, and say which metrics are not defined for their frames.
 
         Raises:
-            ValueError: The loss, or what a callback monitors, is one of those metrics.
+            ValueError: The loss, or what a callback monitors, is one of those metrics, or the data bring other parameters.
         """
         data = getattr(self.trainer, "datamodule", None)
+        if (brought := getattr(data, "parameters", self.parameter_names)) != self.parameter_names:
+            raise ValueError(
+                f"{type(self).__name__} has the parameters {self.parameter_names}, but the windows of the data bring {brought}; "
+                "give data and model the same ones"
+            )
         spans, shape = getattr(data, "spans", {}), getattr(data, "frame_shape", ())
         if stage == "predict" or not spans or not shape:
             return
@@ -225,7 +267,8 @@ class Forecaster(OptimisedModule, ABC):
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch of windows."""
         self._check_windows(batch)
-        loss = self.loss(batch.past, batch.future[:, : self.trained_frames])
+        future = batch.future[:, : self.trained_frames]
+        loss = self.loss(batch.past, future, *self.conditions(self._values(batch)))
         self.log("train/loss", loss, batch_size=len(batch.past))
         if self._squared_error is not None:
             self.log("train/mse", self._squared_error, batch_size=len(batch.past))
@@ -290,7 +333,7 @@ class Forecaster(OptimisedModule, ABC):
     def predict_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, "B {self.horizon} C H W"]:
         """The forecast of one batch."""
         self._check_windows(batch)
-        return self.forecast(batch.past, self.horizon, self._boundary)
+        return self.forecast(batch.past, self.horizon, self._boundary, self._values(batch))
 
     def _forecast(self, batch: WindowBatch) -> Float[Tensor, "B {self.horizon} C H W"]:
         self._check_windows(batch)
@@ -299,7 +342,7 @@ class Forecaster(OptimisedModule, ABC):
                 f"{type(self).__name__} is scored over horizon = {self.horizon} frames, but the batch "
                 f"holds {batch.future.shape[1]} future frames; give data and model the same horizon."
             )
-        return self.forecast(batch.past, self.horizon, self._boundary)
+        return self.forecast(batch.past, self.horizon, self._boundary, self._values(batch))
 
     @property
     def _boundary(self) -> str:

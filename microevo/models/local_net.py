@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
+from microevo.models.conditioning import ParameterEncoder
 from microevo.models.continuation import continued, cropped
-from microevo.models.forecaster import Forecaster
+from microevo.models.forecaster import Forecaster, ParameterValues
 
 Boundary = Literal["periodic", "no-flux", "unknown"]
 WALL = 8  # pixels of the mirror image beyond a wall that the network sees
+PARAMETER_FEATURES = 32  # size of the vector that the parameters of a trajectory are embedded in
 Head = Literal["free", "mean-free", "conserving", "bounded"]
 
 
@@ -164,6 +166,9 @@ class LocalNet(Forecaster):
     Changes are measured in units of the root mean square change between frames of the training split, which is
     kept in the checkpoint together with the boundary condition and the range of the values.
 
+    A forecast may be conditioned on parameters of the trajectory, such as its mobility (`parameters`), and on a vector that
+    describes its past frames (`context`): both scale and shift the features of every block.
+
     Args:
         widths: Features at each scale, the finest first; each further scale is half as fine.
         blocks: Residual 3x3 convolutions at each scale.
@@ -182,6 +187,8 @@ class LocalNet(Forecaster):
     Raises:
         ValueError: A setting is out of its range.
     """
+
+    takes_parameters = True
 
     change_rms: Tensor
     lowest: Tensor
@@ -219,10 +226,21 @@ class LocalNet(Forecaster):
         self.any_past = frames_in == 1 and not context  # then it looks at the last frame alone
         self.head, self.boundary, self.checkpointing = head, boundary, checkpointing
         fluxes = 2 if head == "conserving" else 1
+        names = self.parameter_names
+        described = context + (PARAMETER_FEATURES if names else 0)
         self.net = StepNet(
-            self.channels, frames_in, frames_per_call, widths, blocks, dilations, patch, context=context, outputs=fluxes
+            self.channels,
+            frames_in,
+            frames_per_call,
+            widths,
+            blocks,
+            dilations,
+            patch,
+            context=described,
+            outputs=fluxes,
         )
         self.encoder = ContextEncoder(self.channels, context) if context else None
+        self.parameter_encoder = ParameterEncoder(names, PARAMETER_FEATURES) if names else None
         self.register_buffer("change_rms", torch.ones(self.channels))
         self.register_buffer("center", torch.zeros(self.channels))
         self.register_buffer("spread", torch.ones(self.channels))
@@ -242,6 +260,11 @@ class LocalNet(Forecaster):
         self._compare_distances(data.pixels_per_frame)
         if self.trainer.ckpt_path is None and self.init_from is None:
             self.take_statistics(*map(torch.from_numpy, data.change_statistics()))
+            if self.parameter_encoder is not None:
+                for name in self.parameter_encoder.take_statistics(torch.from_numpy(data.training_parameters())):
+                    rank_zero_info(
+                        f"{name} is the same in all training trajectories, so that its influence cannot be learned"
+                    )
 
     def _compare_distances(self, travelled: float | None) -> None:
         """Say how far the network sees, beside how far the process reaches from one frame to the next."""
@@ -276,9 +299,20 @@ class LocalNet(Forecaster):
         checkpoint["hyper_parameters"]["boundary"] = self.boundary
         super().on_save_checkpoint(checkpoint)
 
-    def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
-        """Forecast the `horizon` frames that follow `past`, step by step."""
-        context = self.encoder(past, self.change_rms) if self.encoder is not None else None
+    def forward(
+        self, past: Float[Tensor, "B n_past C H W"], horizon: int, parameters: ParameterValues = None
+    ) -> Float[Tensor, "B {horizon} C H W"]:
+        """Forecast the `horizon` frames that follow `past`, step by step.
+
+        Args:
+            past: Input frames.
+            horizon: Number of frames to forecast.
+            parameters: The parameters of each sample that the network is conditioned on, or those of all samples by name.
+
+        Raises:
+            ValueError: A parameter is missing or unknown.
+        """
+        context = self._context(past, parameters)
         recent, frames = past[:, -self.frames_in :], []
         for _ in range(math.ceil(horizon / self.frames_per_call)):
             if self.checkpointing and torch.is_grad_enabled():
@@ -288,6 +322,16 @@ class LocalNet(Forecaster):
             frames.append(following)
             recent = torch.cat([recent, following], dim=1)[:, -self.frames_in :]
         return torch.cat(frames, dim=1)[:, :horizon]
+
+    def _context(
+        self, past: Float[Tensor, "B n_past C H W"], parameters: ParameterValues
+    ) -> Float[Tensor, "B k"] | None:
+        """What modulates the blocks: the vector that describes the past frames, and that of the parameters."""
+        described = [] if self.encoder is None else [self.encoder(past, self.change_rms)]
+        conditions = self.conditions(parameters)
+        if self.parameter_encoder is not None:
+            described.append(self.parameter_encoder(*conditions, past))
+        return torch.cat(described, dim=1) if described else None
 
     def step(
         self, recent: Float[Tensor, "B n C H W"], context: Float[Tensor, "B k"] | None = None

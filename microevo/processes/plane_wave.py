@@ -52,6 +52,7 @@ class PlaneWave(Process):
     )
     parameters: ClassVar[tuple[str, ...]] = ("wavelength", "direction", "phase", "speed", "alpha", "amplitude")
     isotropic: ClassVar[bool] = True  # a mirror image is the wave of another direction
+    oriented: ClassVar[tuple[str, ...]] = ("direction", "phase")
 
     grid: Grid = Grid(boundary="no-flux")
     wavelength: float = 30.27

@@ -64,11 +64,13 @@ class Process(ABC):
         fields: What is saved.
         parameters: The settings that may vary from trajectory to trajectory.
         isotropic: Whether mirror images and quarter turns of a solution are solutions.
+        oriented: The settings that such an image has another value of, such as the direction of a wave.
     """
 
     fields: ClassVar[tuple[Field, ...]]
     parameters: ClassVar[tuple[str, ...]] = ()
     isotropic: ClassVar[bool] = False
+    oriented: ClassVar[tuple[str, ...]] = ()
 
     grid: Grid = Grid()
     first_frame: float = 0.0

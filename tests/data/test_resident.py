@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,15 +28,23 @@ def batches(store: TrajectoryStore, cache: str, epochs: int = 2, seen: int = 0, 
 @pytest.mark.parametrize("symmetries", [[], SYMMETRIES, ["flip"]])
 @pytest.mark.parametrize("shape", [(6, 6), (4, 6)])
 def test_batches_are_those_of_a_loader(make_store: Callable[..., TrajectoryStore], shape: tuple, symmetries: list):
-    allowed = {"symmetries": tuple(SYMMETRIES), "fields": ("a", "b"), "shape": shape, "frames": 9}
+    speed = {"speed": np.array([1.0, 2.0, 3.0, 4.0, 5.0])}
+    allowed = {
+        "symmetries": tuple(SYMMETRIES),
+        "fields": ("a", "b"),
+        "shape": shape,
+        "frames": 9,
+        "per_trajectory": speed,
+    }
     store = make_store(splits=("train", "val", "train", "train", "test"), **allowed)
-    settings = {"fields": ["b", "a"], "symmetries": symmetries}
+    settings = {"fields": ["b", "a"], "symmetries": symmetries, "parameters": ["speed"]}
     ours, theirs = (batches(store, cache, **settings) for cache in ("device", "yes"))
     assert [len(epoch) for epoch in ours] == [len(epoch) for epoch in theirs] == [3, 3]
     for mine, other in zip(chain(*ours), chain(*theirs), strict=True):
         for name in mine._fields:
             assert torch.equal(getattr(mine, name), getattr(other, name)), name
     assert not torch.equal(ours[0][0].past, ours[1][0].past)
+    assert torch.equal(ours[0][0].parameters[:, 0], ours[0][0].trajectory + 1.0)
 
 
 def test_a_resumed_epoch_leaves_out_what_was_seen(make_store: Callable[..., TrajectoryStore]):

@@ -85,3 +85,25 @@ def test_a_transformation_moves_pixels_and_nothing_else(symmetries, shape):
         assert torch.equal(moved[0], moved[2]), "all frames must move together"
         seen.add(tuple(moved[0, 0].flatten().tolist()))
     assert len(seen) > 1
+
+
+def test_a_window_brings_the_parameters_of_its_trajectory(make_store):
+    known = {"speed": np.array([1.0, 2.0, 3.0, 4.0]), "group": np.arange(4)}
+    store = make_store(per_trajectory=known)
+    settings = {"fields": ["c"], "n_past": 1, "n_future": 1}
+    windows = WindowDataset(store, [2, 1], parameters=["speed"], **settings)
+    assert [float(window.parameters) for window in windows] == [3.0] * 5 + [2.0] * 5
+    assert WindowDataset(store, [0], **settings)[0].parameters.shape == (0,)
+    with pytest.raises(ValueError, match="has the parameters speed, not group; choose among these"):
+        WindowDataset(store, [0], parameters=["group"], **settings)
+    with pytest.raises(ValueError, match="has no parameters, not speed"):
+        WindowDataset(make_store("bare.zarr"), [0], parameters=["speed"], **settings)
+
+
+def test_frames_are_not_turned_where_a_parameter_is_a_direction(make_store):
+    process = {"class_path": "microevo.processes.plane_wave.PlaneWave", "init_args": {"direction": 30.0, "speed": 2.0}}
+    store = make_store(recipe={"process": process}, symmetries=("flip", "rotate"))
+    settings = {"fields": ["c"], "n_past": 1, "n_future": 1, "symmetries": ["flip"]}
+    assert WindowDataset(store, [0], parameters=["speed"], **settings)[0].parameters.tolist() == [2.0]
+    with pytest.raises(ValueError, match=r"the symmetries flip change direction of a noise.*leave out either"):
+        WindowDataset(store, [0], parameters=["speed", "direction"], **settings)

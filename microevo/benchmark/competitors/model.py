@@ -12,7 +12,8 @@ from torch import Tensor
 from microevo.benchmark.competitors.base import BASELINE, Competitor, Forecast
 from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
-from microevo.models import Forecaster, Persistence, load_model
+from microevo.data.parameters import known_parameters, parameter_values
+from microevo.models import Conditioned, Forecaster, Persistence, load_model
 from microevo.provenance import fingerprint
 
 
@@ -31,6 +32,7 @@ class Model(Competitor):
         else:
             self.forecaster, self._checkpoint = load_model(forecaster), Path(forecaster)
         super().__init__(name, self.forecaster.trained_seed if seed is None else seed)
+        self._left_out: set[str] = set()  # protocols of which it was said
 
     def fingerprint(self, protocol: str) -> str:
         """The digest of the checkpoint, or of the weights in memory."""
@@ -40,6 +42,18 @@ class Model(Competitor):
         for name, weight in self.forecaster.state_dict().items():
             digest.update(name.encode() + weight.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return f"{type(self.forecaster).__name__} {digest.hexdigest()}"
+
+    def supports(self, name: str, protocol: Protocol, windows: WindowDataset) -> bool:
+        """Whether the store has the parameters that the network is conditioned on; says so if it has not."""
+        names = self.forecaster.parameter_names
+        missing = [one for one in names if one not in known_parameters(windows.store)] if names else []
+        if missing and name not in self._left_out:
+            self._left_out.add(name)
+            print(
+                f"{name}: {self.label} is left out, since it is conditioned on {', '.join(missing)}, which {windows.store.path} "
+                "does not have"
+            )
+        return not missing
 
     def prepare(self, name: str, protocol: Protocol, windows: WindowDataset, device: torch.device) -> Forecast:
         """Return the forecast from as many input frames as the network takes."""
@@ -52,9 +66,22 @@ class Model(Competitor):
 
         def forecast(window: Window) -> Tensor:
             past = self.input_frames(window.past.to(device), protocol)
-            return forecaster.forecast(past, protocol.horizon, windows.store.attributes["boundary"])
+            boundary, parameters = windows.store.attributes["boundary"], self.parameters(window, windows)
+            return forecaster.forecast(past, protocol.horizon, boundary, parameters)
 
         return forecast
+
+    def parameters(self, window: Window, windows: WindowDataset) -> Float[Tensor, "B P"] | None:
+        """The parameters of a batch of windows that the network is conditioned on, if it is."""
+        if not self.forecaster.parameter_names:
+            return None
+        values = torch.from_numpy(parameter_values(windows.store, self.forecaster.parameter_names))
+        return values[window.trajectory].to(self.forecaster.device)
+
+    def timed(self, window: Window, windows: WindowDataset) -> Forecaster | Conditioned:
+        """The network as a forecaster to be timed: with the parameters of the first of some windows, whatever its input."""
+        parameters = self.parameters(window, windows)
+        return self.forecaster if parameters is None else Conditioned(self.forecaster, parameters[0])
 
     def input_frames(
         self, past: Float[Tensor, "B n_input C H W"], protocol: Protocol
