@@ -134,6 +134,25 @@ def test_the_demo_runs_what_is_tested():
         assert (ROOT / words[words.index("--config") + 1]).exists()
 
 
+def test_the_readmes_training_options_run_together(workplace, small_store, here):
+    block = re.search(r"```yaml\n(data: .*?InputNoise.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    experiment = yaml.safe_load(block[1])
+    assert (ROOT / "experiments" / experiment["data"]).exists()
+    windows = {"store": str(small_store), "n_past": 4, "n_future": 12, "horizon": 8, "batch_size": 2}
+    experiment["data"] = {"class_path": "microevo.data.TrajectoryDataModule", "init_args": windows}
+    experiment["model"]["init_args"] |= SMALL_MODELS["microevo.models.FCN"]
+    unrolling = experiment["trainer"]["callbacks+"][0]["init_args"]
+    unrolling["frames"] = [frames * 4 // 10 for frames in unrolling["frames"]]
+    few = {"max_steps": 4, "limit_train_batches": 4, "accelerator": "cpu", "logger": False}
+    experiment["trainer"] |= few
+    Path("experiments/better.yaml").write_text(yaml.safe_dump(experiment))
+    here(["fit", "--config", "experiments/better.yaml"])
+    checkpoint = torch.load("runs/better/checkpoints/best.ckpt", weights_only=True)
+    assert {"current_model_state", "averaging_state"} <= checkpoint.keys()
+    assert checkpoint["hyper_parameters"]["boundary"] == "periodic"
+    assert float(checkpoint["state_dict"]["change_rms"]) > 0
+
+
 def test_the_readmes_code_runs(workplace, here):
     here(["simulate", "--config", "data/recipes/demo.yaml"])  # `make demo` did
     names: dict = {}

@@ -1,8 +1,9 @@
-"""What a run writes: checkpoints to resume from, forecasts, tables, and a record of itself."""
+"""How a run trains, and what it writes: checkpoints to resume from, forecasts, tables, and a record of itself."""
 
 from microevo.callbacks.channels_last import ChannelsLast
 from microevo.callbacks.checkpoints import SaveLast, SeedSteps, find_checkpoint, has_checkpoints
 from microevo.callbacks.forecasts import ForecastWriter, ValidationFilmstrip
+from microevo.callbacks.input_noise import InputNoise
 from microevo.callbacks.run import SaveRun
 from microevo.callbacks.table import LeadTable
 from microevo.callbacks.unrolling import Unrolling
@@ -10,6 +11,7 @@ from microevo.callbacks.unrolling import Unrolling
 __all__ = [
     "ChannelsLast",
     "ForecastWriter",
+    "InputNoise",
     "LeadTable",
     "SaveLast",
     "SaveRun",

@@ -16,6 +16,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from microevo.callbacks.averaging import check_averaged, end_exchange, expect_averaged_weights, start_averages
 from microevo.models.checkpoint import read_checkpoint
 from microevo.models.finite import is_finite
 from microevo.provenance import free_path, write_file
@@ -110,10 +111,16 @@ class SaveLast(Checkpoint):
         self._begun = False
         self._saved_step = -1
         self._stop = False
+        self._exchanged = False  # averaged weights for those of the training, as in every validation
         self._path: Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Expect averaged weights in a checkpoint that is evaluated."""
+        expect_averaged_weights()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let `ModelCheckpoint` know its files again where the run was moved, copied, or is resumed in another folder."""
+        check_averaged(trainer, checkpoint)
         for saver in trainer.checkpoint_callbacks:
             state = checkpoint.get("callbacks", {}).get(saver.state_key)
             if isinstance(saver, ModelCheckpoint) and state is not None and saver.dirpath is not None:
@@ -122,6 +129,8 @@ class SaveLast(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to save; before, a resumed run has not yet loaded its weights."""
         self._begun, self._saved_step, self._stop, self._path = True, -1, False, None
+        self._exchanged = False
+        start_averages(trainer, pl_module)
         in_main = threading.current_thread() is threading.main_thread()
         # Several processes would stop at different steps and wait for each other; Lightning ends those.
         if in_main and trainer.world_size == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -135,6 +144,14 @@ class SaveLast(Checkpoint):
         """Stop before the next step."""
         if self._stop:
             raise Interrupted(128 + signal.SIGINT)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on the model has the averaged weights, if they are averaged."""
+        self._exchanged = True
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on it has its own."""
+        self._exchanged = False
 
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Stop before the next windows; a resumed run validates again from the first."""
@@ -165,6 +182,8 @@ class SaveLast(Checkpoint):
             exception.code = 128 + signal.SIGTERM  # as a shell reports it; Lightning leaves with 0
         begun = self._begun
         self._finish()
+        if begun and self._exchanged:
+            end_exchange(trainer, pl_module)
         if not begun or not isinstance(exception, Interrupted | KeyboardInterrupt | SIGTERMException):
             return
         where = "the last validation"

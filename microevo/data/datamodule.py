@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Subset
 
 from microevo.data.resident import ResidentLoader
 from microevo.data.samplers import EvaluationSampler, ShuffledLoader, ShuffledSampler
+from microevo.data.sampling import sampled
 from microevo.data.store import TrajectoryStore
 from microevo.data.windows import ChangeStatistics, Window, WindowDataset
 from microevo.metrics.span import Span
-from microevo.processes import find_process, rebuild
+from microevo.processes import Process, find_process, rebuild
 
 
 class TrajectoryDataModule(LightningDataModule):
@@ -91,6 +92,7 @@ class TrajectoryDataModule(LightningDataModule):
         self.train_count = train_count
         self.predict_split, self.predict_count = predict_split, predict_count
         self.datasets: dict[str, WindowDataset] = {}
+        self._changes: tuple[WindowDataset, ChangeStatistics] | None = None
         self._seen = (-1, 0)  # epoch of an interruption, and the number of its batches seen before
 
     def setup(self, stage: str) -> None:
@@ -176,7 +178,28 @@ class TrajectoryDataModule(LightningDataModule):
 
     def change_statistics(self) -> ChangeStatistics:
         """How much the fields of the training trajectories change between frames."""
-        return self.datasets["train"].change_statistics()
+        windows = self.datasets["train"]
+        if self._changes is None or self._changes[0] is not windows:  # all trajectories are read for them
+            self._changes = windows, windows.change_statistics()
+        return self._changes[1]
+
+    def equation(self) -> tuple[Process, dict[str, np.ndarray]]:
+        """The process that the store was simulated with, and the parameters that vary, one value for each trajectory.
+
+        Raises:
+            ValueError: The store was imported, or the model sees other fields than those of the equation.
+        """
+        store = next(iter(self.datasets.values())).store
+        recipe = store.attributes["recipe"]
+        if "class_path" not in recipe.get("process", {}):
+            raise ValueError(f"{store.path} was not simulated by microevo, so that its process is not known")
+        process = rebuild(**recipe["process"])
+        if (needed := [field.name for field in process.fields]) != self.fields:
+            raise ValueError(
+                f"the equation of {type(process).__name__} has the fields {', '.join(needed)}, and the model sees "
+                f"{', '.join(self.fields)}"
+            )
+        return process, {name: store.per_trajectory[name] for name in sampled(recipe)}
 
     def training_parameters(self) -> Float[np.ndarray, "N P"]:
         """The parameters of the training trajectories."""

@@ -7,9 +7,10 @@ from microevo.models.convlstm import ConvLSTM, ConvLSTMNet
 from microevo.models.e3dlstm import E3DLSTM, E3DLSTMNet
 from microevo.models.fcn import FCN, SimVPNet
 from microevo.models.fno import FNO, FNONet
-from microevo.models.forecaster import Forecaster
+from microevo.models.forecaster import Forecaster, WindowTransform
 from microevo.models.load import load_model
 from microevo.models.local_net import LocalNet, StepNet
+from microevo.models.network import NetworkForecaster
 from microevo.models.persistence import Persistence
 from microevo.models.predrnn import PredRNN, PredRNNNet
 from microevo.models.predrnnpp import PredRNNpp, PredRNNppNet
@@ -35,6 +36,7 @@ __all__ = [
     "Forecaster",
     "IncepUNet",
     "LocalNet",
+    "NetworkForecaster",
     "Persistence",
     "PredRNN",
     "PredRNNNet",
@@ -48,6 +50,7 @@ __all__ = [
     "TAUNet",
     "UNet",
     "UNetNet",
+    "WindowTransform",
     "load_model",
     "rollout",
 ]

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from microevo.models.forecaster import Forecaster
+from microevo.models.network import NetworkForecaster
+from microevo.models.padding import Padding, continue_borders
 
 
 class BlockwiseNet(nn.Module, ABC):
@@ -56,27 +57,56 @@ class BlockwiseNet(nn.Module, ABC):
             )
 
 
-class BlockwiseForecaster(Forecaster):
+class BlockwiseForecaster(NetworkForecaster):
     """Forecasts with a `BlockwiseNet`, whose predictions are its next input.
 
     Args:
-        kwargs: Settings of every forecaster, see `Forecaster`.
+        increments: Whether the network predicts the change of each frame from the last input frame, in units of the root mean
+            square change between frames of the training split, which is kept in the checkpoint.
+        padding: What convolutions see beyond the border of a frame: `zeros`, as published, or with `boundary` what the
+            physics has there: the other side of a periodic frame, the mirror image at a wall.
+        kwargs: Settings of every network, see `NetworkForecaster`.
     """
 
     net: BlockwiseNet
+    change_rms: Tensor
 
     @abstractmethod  # a subclass sets `net`
-    def __init__(self, **kwargs: Any):
+    def __init__(self, increments: bool = False, padding: Padding = "zeros", **kwargs: Any):
         super().__init__(**kwargs)
+        self.save_hyperparameters(logger=False)
+        self.increments, self.padding = increments, padding
+        if increments:
+            self.register_buffer("change_rms", torch.ones(self.channels))
+
+    def setup(self, stage: str) -> None:
+        """Measure the changes between frames, if a new training predicts them."""
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        is_new = stage == "fit" and self.trainer.ckpt_path is None and self.init_from is None
+        if self.increments and is_new and data is not None:
+            self.change_rms.copy_(torch.from_numpy(data.change_statistics().change_rms))
 
     @property
     def unit(self) -> int:
         """Number of pixels that must divide height and width of the frames."""
         return self.net.factor
 
+    @property
+    def block_length(self) -> int:
+        """Number of frames that one call of the network predicts."""
+        return self.net.frames_out
+
     def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
         """Forecast the `horizon` frames that follow `past`, which holds `n_past` frames."""
-        return rollout(self.net, past, horizon)
+        if self.padding == "boundary":
+            continue_borders(self.net, self.periodic)
+        return rollout(self.block, past, horizon)
+
+    def block(self, past: Float[Tensor, "B n_past C H W"]) -> Float[Tensor, "B m C H W"]:
+        """The frames that one call of the network predicts."""
+        frames = self.call(self.net, past)
+        return past[:, -1:] + self.change_rms[:, None, None] * frames if self.increments else frames
 
 
 def rollout(

@@ -24,7 +24,7 @@ class WindowConv(nn.Conv3d):
         pad = filter_size // 2
         super().__init__(c_in, c_out, (WINDOW, filter_size, filter_size), padding=(0, pad, pad), bias=False)
 
-    def forward(self, x: Float[Tensor, "B c_in 2 h w"]) -> Float[Tensor, "B c_out 2 h w"]:
+    def forward(self, x: Float[Tensor, "B c_in 2 hx wx"]) -> Float[Tensor, "B c_out 2 h w"]:
         """The convolution, the same at each time of the window."""
         return super().forward(x).expand(-1, -1, WINDOW, -1, -1)
 

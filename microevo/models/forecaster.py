@@ -11,13 +11,14 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from microevo.metrics import squared_error
 from microevo.metrics.span import Span, described
 from microevo.models.checkpoint import check_same_model, plain, read_checkpoint
 from microevo.models.continuation import continued, cropped, halves
 from microevo.models.finite import FiniteGuard
+from microevo.models.objective import Objective
 from microevo.models.optimisation import OptimisedModule
 from microevo.models.scores import ForecastMetrics
+from microevo.processes.residual import EquationResidual
 
 TEST_LEADS = (1, 10, 50, 90, 190)
 ParameterValues = Float[Tensor, "B P"] | Mapping[str, float] | None  # of each sample, or by name the same for all
@@ -37,6 +38,19 @@ class WindowBatch(Protocol):
     def start(self) -> Int[Tensor, " B"]: ...  # noqa: D102
     @property
     def parameters(self) -> Float[Tensor, "B P"]: ...  # noqa: D102
+    def _replace(self, **parts: Any) -> "WindowBatch": ...
+
+
+class WindowTransform(Callback, ABC):
+    """A callback that changes the windows a model is trained on, such as their length. It applies to any model.
+
+    Those of a trainer are applied in their order. Random numbers come from torch's global generator, which each training step
+    starts anew, so that a resumed training is exact.
+    """
+
+    @abstractmethod
+    def transform(self, model: "Forecaster", batch: WindowBatch) -> WindowBatch:
+        """The windows of one training step, in place of `batch`, which stays as it is."""
 
 
 class Forecaster(OptimisedModule, ABC):
@@ -57,6 +71,8 @@ class Forecaster(OptimisedModule, ABC):
             `trainer.max_epochs` or `trainer.max_steps`, or by `trainer.max_time` alone. With `constant` it stays at `lr`.
         warmup: Share of the run in which the learning rate rises, with `onecycle`.
         ssim_weight: Weight of `1 - SSIM` in the loss, beside the mean squared error.
+        physics_weight: Weight of the squared residual of the process's equation in the loss, see `Objective`. The data must be
+            simulated, and saved on the solver's grid.
         data_range: Largest value of every field, if the smallest is 0, for SSIM and PSNR [field units]. With null the values
             between which each field lies are taken from the data: what the process declares, else the range of the training
             split. Without a datamodule they are those that the model was trained with, else 0 and 1.
@@ -81,6 +97,7 @@ class Forecaster(OptimisedModule, ABC):
         schedule: Literal["onecycle", "constant"] = "onecycle",
         warmup: float = 0.3,
         ssim_weight: float = 0.0,
+        physics_weight: float = 0.0,
         data_range: float | None = None,
         init_from: str | None = None,
         parameters: list[str] = [],  # noqa: B006  (never changed; jsonargparse shows it as the default)
@@ -97,16 +114,15 @@ class Forecaster(OptimisedModule, ABC):
         self.save_hyperparameters(logger=False)
         self.n_past, self.channels, self.horizon = n_past, channels, horizon
         self.parameter_names = list(parameters)
-        self.ssim_weight, self.data_range, self.init_from = ssim_weight, data_range, init_from
+        self.data_range, self.init_from = data_range, init_from
+        self._objective = Objective(ssim_weight, physics_weight)
         self.spans: dict[str, Span] = {}  # of the fields of the data that are scored
         self.trained_spans: dict[str, Span] = {}  # of those that the weights were trained on
         self.metrics = ForecastMetrics(
             horizon, {"all": Span(0.0, 1.0 if data_range is None else data_range, "setting")}
         )
         self.trained_seed: int | None = None  # seed of the run in which the weights were trained
-        self.trained_frames: int | None = None  # of the future of a training window, all by default; see `Unrolling`
         self._continued: set[tuple[torch.Size, torch.Size]] = set()  # sizes of frames of which it was said
-        self._squared_error: Tensor | None = None  # left by `objective` for `training_step` to log
 
     @abstractmethod
     def forward(self, past: Float[Tensor, "B n_past C H W"], horizon: int) -> Float[Tensor, "B {horizon} C H W"]:
@@ -118,27 +134,33 @@ class Forecaster(OptimisedModule, ABC):
         future: Float[Tensor, "B n_future C H W"],
         parameters: ParameterValues = None,
     ) -> Float[Tensor, ""]:
-        """The training loss: by default `objective` of the forecast, with the gradient through all of its frames."""
-        return self.objective(self(past, future.shape[1], *self.conditions(parameters)), future)
+        """The training loss: by default `objective` and `physics` of the forecast, with the gradient through all frames."""
+        forecast = self(past, future.shape[1], *self.conditions(parameters))
+        return self.objective(forecast, future) + self.physics(past[:, -1:], forecast)
 
     def objective(
         self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
     ) -> Float[Tensor, ""]:
-        """Mean squared error plus `ssim_weight * (1 - SSIM)`, each averaged over all frames.
+        """`Objective.error` of predicted frames, with the squared error in units of `error_scale`, if the model has one."""
+        return self._objective.error(prediction, target, self.metrics.ssim, self.error_scale)
 
-        The squared error is in units of `error_scale`, if the model has one.
-        """
-        mse = squared_error(prediction, target).mean()
-        self._squared_error = mse.detach()
-        if (scale := self.error_scale) is not None:
-            mse = squared_error(prediction / scale, target / scale).mean()
-        if self.ssim_weight == 0:
-            return mse
-        return mse + self.ssim_weight * (1 - self.metrics.ssim(prediction, target).mean())
+    def physics(
+        self, before: Float[Tensor, "B 1 C H W"], prediction: Float[Tensor, "B T C H W"]
+    ) -> Float[Tensor, ""] | float:
+        """`Objective.physics` of predicted frames and the frame before them."""
+        return self._objective.physics(before, prediction)
 
     @property
     def error_scale(self) -> Float[Tensor, "C 1 1"] | None:
         """What a training measures the error of each field in; none for the unit of the field."""
+        return None
+
+    @property
+    def block_length(self) -> int | None:
+        """Number of frames that are predicted at once and, with the `n_past` last frames, are all that the next ones depend on.
+
+        None for a model that carries more along, such as the hidden state of a recurrent network.
+        """
         return None
 
     @property
@@ -187,7 +209,8 @@ class Forecaster(OptimisedModule, ABC):
             raise ValueError(f"this {type(self).__name__} is not conditioned on parameters; leave them out")
         return ()
 
-    def _values(self, batch: WindowBatch) -> Float[Tensor, "B P"] | None:
+    def parameters_of(self, batch: WindowBatch) -> Float[Tensor, "B P"] | None:
+        """The parameters of a batch, if the model is conditioned on any."""
         return batch.parameters if self.parameter_names else None
 
     # What the scores are made of
@@ -204,6 +227,8 @@ class Forecaster(OptimisedModule, ABC):
                 f"{type(self).__name__} has the parameters {self.parameter_names}, but the windows of the data bring {brought}; "
                 "give data and model the same ones"
             )
+        if stage == "fit" and self._objective.physics_weight:
+            self._take_equation(data)
         spans, shape = getattr(data, "spans", {}), getattr(data, "frame_shape", ())
         if stage == "predict" or not spans or not shape:
             return
@@ -223,6 +248,19 @@ class Forecaster(OptimisedModule, ABC):
         if stage == "fit":
             self._check_defined()
 
+    def _take_equation(self, data: Any) -> None:
+        """Take the equation that forecasts are to solve from the data."""
+        try:
+            if data is None:
+                raise ValueError("without a datamodule the process is not known")
+            self._objective.set_equation(
+                EquationResidual(*data.equation()), torch.from_numpy(data.change_statistics().change_rms)
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"physics_weight is {self._objective.physics_weight:g}, but {error}; set it to 0"
+            ) from error
+
     def _scale(self, spans: Mapping[str, Span]) -> None:
         self.metrics = ForecastMetrics(self.horizon, spans).to(self.device)
 
@@ -237,9 +275,10 @@ class Forecaster(OptimisedModule, ABC):
 
     def _check_defined(self) -> None:
         """Check that a training does not depend on metrics that are not defined for its frames."""
-        if self.ssim_weight and self.metrics.needs("ssim"):
+        weight = self._objective.ssim_weight
+        if weight and self.metrics.needs("ssim"):
             raise ValueError(
-                f"ssim_weight is {self.ssim_weight:g}, but SSIM is not defined for these frames; set it to 0 or use larger frames"
+                f"ssim_weight is {weight:g}, but SSIM is not defined for these frames; set it to 0 or use larger frames"
             )
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             monitored = str(getattr(callback, "monitor", None))
@@ -267,11 +306,14 @@ class Forecaster(OptimisedModule, ABC):
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, ""]:
         """The loss of one batch of windows."""
         self._check_windows(batch)
-        future = batch.future[:, : self.trained_frames]
-        loss = self.loss(batch.past, future, *self.conditions(self._values(batch)))
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WindowTransform):
+                batch = callback.transform(self, batch)
+        self._objective.begin(batch.trajectory)
+        loss = self.loss(batch.past, batch.future, *self.conditions(self.parameters_of(batch)))
         self.log("train/loss", loss, batch_size=len(batch.past))
-        if self._squared_error is not None:
-            self.log("train/mse", self._squared_error, batch_size=len(batch.past))
+        for name, value in self._objective.terms.items():
+            self.log(f"train/{name}", value, batch_size=len(batch.past))
         return loss
 
     # Validation, test, prediction
@@ -333,7 +375,7 @@ class Forecaster(OptimisedModule, ABC):
     def predict_step(self, batch: WindowBatch, batch_idx: int) -> Float[Tensor, "B {self.horizon} C H W"]:
         """The forecast of one batch."""
         self._check_windows(batch)
-        return self.forecast(batch.past, self.horizon, self._boundary, self._values(batch))
+        return self.forecast(batch.past, self.horizon, self._boundary, self.parameters_of(batch))
 
     def _forecast(self, batch: WindowBatch) -> Float[Tensor, "B {self.horizon} C H W"]:
         self._check_windows(batch)
@@ -342,7 +384,7 @@ class Forecaster(OptimisedModule, ABC):
                 f"{type(self).__name__} is scored over horizon = {self.horizon} frames, but the batch "
                 f"holds {batch.future.shape[1]} future frames; give data and model the same horizon."
             )
-        return self.forecast(batch.past, self.horizon, self._boundary, self._values(batch))
+        return self.forecast(batch.past, self.horizon, self._boundary, self.parameters_of(batch))
 
     @property
     def _boundary(self) -> str:

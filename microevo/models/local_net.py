@@ -10,13 +10,12 @@ from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.checkpoint import checkpoint
 
 from microevo.models.conditioning import ParameterEncoder
 from microevo.models.continuation import continued, cropped
-from microevo.models.forecaster import Forecaster, ParameterValues
+from microevo.models.forecaster import ParameterValues
+from microevo.models.network import Boundary, NetworkForecaster
 
-Boundary = Literal["periodic", "no-flux", "unknown"]
 WALL = 8  # pixels of the mirror image beyond a wall that the network sees
 PARAMETER_FEATURES = 32  # size of the vector that the parameters of a trajectory are embedded in
 Head = Literal["free", "mean-free", "conserving", "bounded"]
@@ -157,7 +156,7 @@ class StepNet(nn.Module):
         return F.pixel_shuffle(self.head(x), self.patch)
 
 
-class LocalNet(Forecaster):
+class LocalNet(NetworkForecaster):
     """A network that steps from frame to frame: each step adds the change that `StepNet` sees in the last frames.
 
     Evolution is local and the same everywhere, so that a small network which predicts the increment, continues the
@@ -180,9 +179,7 @@ class LocalNet(Forecaster):
         head: How a change is applied. `free`: as it is. `mean-free`: less its mean. `conserving`: as the divergence of
             fluxes, so that the mean of every field is conserved to rounding. `bounded`: as it is, but the fields stay
             within the range of the training split.
-        boundary: Boundary condition; `store` takes that of the store when the training begins.
-        checkpointing: Compute the activations of each step again for the gradient, which saves memory.
-        kwargs: Settings of every forecaster, see `Forecaster`.
+        kwargs: Settings of every network, see `NetworkForecaster`.
 
     Raises:
         ValueError: A setting is out of its range.
@@ -206,8 +203,6 @@ class LocalNet(Forecaster):
         frames_per_call: int = 1,
         context: int = 0,
         head: Head = "free",
-        boundary: Literal["store", "periodic", "no-flux"] = "store",
-        checkpointing: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -224,7 +219,7 @@ class LocalNet(Forecaster):
         self.save_hyperparameters(logger=False)
         self.frames_in, self.frames_per_call = frames_in, frames_per_call
         self.any_past = frames_in == 1 and not context  # then it looks at the last frame alone
-        self.head, self.boundary, self.checkpointing = head, boundary, checkpointing
+        self.head = head
         fluxes = 2 if head == "conserving" else 1
         names = self.parameter_names
         described = context + (PARAMETER_FEATURES if names else 0)
@@ -254,9 +249,6 @@ class LocalNet(Forecaster):
         data = getattr(self.trainer, "datamodule", None)
         if data is None or stage != "fit":
             return
-        if self.boundary == "store":
-            self.boundary = "periodic" if data.boundary == "periodic" else "no-flux"
-            self._apply_boundary()
         self._compare_distances(data.pixels_per_frame)
         if self.trainer.ckpt_path is None and self.init_from is None:
             self.take_statistics(*map(torch.from_numpy, data.change_statistics()))
@@ -294,10 +286,10 @@ class LocalNet(Forecaster):
         """The root mean square change between frames, so that training does not depend on how fast the process is."""
         return self.change_rms[:, None, None]
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the boundary condition that the network was trained with."""
-        checkpoint["hyper_parameters"]["boundary"] = self.boundary
-        super().on_save_checkpoint(checkpoint)
+    @property
+    def block_length(self) -> int | None:
+        """Number of frames in a step; None with a context, which comes from the frames before the forecast."""
+        return None if self.encoder is not None else self.frames_per_call
 
     def forward(
         self, past: Float[Tensor, "B n_past C H W"], horizon: int, parameters: ParameterValues = None
@@ -315,10 +307,7 @@ class LocalNet(Forecaster):
         context = self._context(past, parameters)
         recent, frames = past[:, -self.frames_in :], []
         for _ in range(math.ceil(horizon / self.frames_per_call)):
-            if self.checkpointing and torch.is_grad_enabled():
-                following = checkpoint(self.step, recent, context, use_reentrant=False)
-            else:
-                following = self.step(recent, context)
+            following = self.call(self.step, recent, context)
             frames.append(following)
             recent = torch.cat([recent, following], dim=1)[:, -self.frames_in :]
         return torch.cat(frames, dim=1)[:, :horizon]
@@ -369,8 +358,12 @@ class LocalNet(Forecaster):
             down, right = F.pad(down[..., :-1, :], (0, 0, 0, 1)), F.pad(right[..., :-1], (0, 1))
         return down.roll(1, -2) - down + right.roll(1, -1) - right
 
+    def _set_boundary(self, boundary: Boundary) -> None:
+        super()._set_boundary(boundary)
+        self._apply_boundary()
+
     def _apply_boundary(self) -> None:
-        self.net.periodic = self.boundary != "no-flux"
+        self.net.periodic = self.periodic
         for module in self.net.modules():
             if isinstance(module, LocalConv):
                 module.mode = "circular" if self.net.periodic else "replicate"

@@ -9,7 +9,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from microevo.models.forecaster import Forecaster
+from microevo.models.network import NetworkForecaster
+from microevo.models.padding import Padding, continue_borders
 
 Features = Float[Tensor, "B n h w"]
 
@@ -101,7 +102,7 @@ class StackedNet(RecurrentNet):
         return self.readout(x), new_state
 
 
-class RecurrentForecaster(Forecaster):
+class RecurrentForecaster(NetworkForecaster):
     """Runs a `RecurrentNet` over the past frames, and then continues with each prediction as the next input.
 
     Frames are cut into patches of `patch_size * patch_size` pixels, which become the channels of a smaller image.
@@ -118,7 +119,9 @@ class RecurrentForecaster(Forecaster):
         sampling_until: Fraction of the run after which no true frames are used; 0 uses none at all.
         sampling_steps: The same as a number of optimiser steps, instead of `sampling_until`. The published
             schedule has 50000.
-        kwargs: Settings of every forecaster, see `Forecaster`.
+        padding: What convolutions see beyond the border of a frame: `zeros`, as published, or with `boundary` what the
+            physics has there: the other side of a periodic frame, the mirror image at a wall.
+        kwargs: Settings of every network, see `NetworkForecaster`.
 
     Raises:
         ValueError: `patch_size` is below 1, `sampling_until` is not a fraction, or `sampling_steps` is negative.
@@ -130,7 +133,12 @@ class RecurrentForecaster(Forecaster):
 
     @abstractmethod  # a subclass sets `net`
     def __init__(
-        self, patch_size: int = 4, sampling_until: float = 0.5, sampling_steps: int | None = None, **kwargs: Any
+        self,
+        patch_size: int = 4,
+        sampling_until: float = 0.5,
+        sampling_steps: int | None = None,
+        padding: Padding = "zeros",
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if patch_size < 1:
@@ -140,7 +148,7 @@ class RecurrentForecaster(Forecaster):
         if sampling_steps is not None and sampling_steps < 0:
             raise ValueError(f"sampling_steps must not be negative, got {sampling_steps}.")
         self.save_hyperparameters(logger=False)
-        self.patch_size = patch_size
+        self.patch_size, self.padding = patch_size, padding
         self.sampling_until, self.sampling_steps = sampling_until, sampling_steps
 
     @property
@@ -160,11 +168,12 @@ class RecurrentForecaster(Forecaster):
     def loss(
         self, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B n_future C H W"]
     ) -> Float[Tensor, ""]:
-        """`objective` of the predictions of all frames but the first, including the past ones."""
+        """`objective` and `physics` of the predictions of all frames but the first, including the past ones."""
         samples, steps = len(future), future.shape[1] - 1
         is_true = torch.rand(samples, steps, device=future.device) < self.sampling_probability()
         prediction = self.unroll(past, future.shape[1], future, is_true)
-        return self.objective(prediction, torch.cat([past[:, 1:], future], dim=1))
+        error = self.objective(prediction, torch.cat([past[:, 1:], future], dim=1))
+        return error + self.physics(past[:, :1], prediction)
 
     def sampling_probability(self) -> float:
         """Probability of the true frame as input, rather than the prediction; 1 without a trainer."""
@@ -200,6 +209,8 @@ class RecurrentForecaster(Forecaster):
                 f"{type(self).__name__} needs a height and width divisible by patch_size = "
                 f"{self.patch_size}, got {height} x {width}; change patch_size or crop the frames."
             )
+        if self.padding == "boundary":
+            continue_borders(self.net, self.periodic)
         past_patches = to_patches(past, self.patch_size)
         future_patches = None if future is None else to_patches(future, self.patch_size)
         state: Any = None
@@ -212,7 +223,7 @@ class RecurrentForecaster(Forecaster):
                 if future_patches is not None and is_true is not None:
                     choice = rearrange(is_true[:, step - n_past], "B -> B 1 1 1")
                     frame = torch.where(choice, future_patches[:, step - n_past], frame)
-            prediction, state = self.net(frame, state)
+            prediction, state = self.call(self.net, frame, state)
             predictions.append(prediction)
         return from_patches(torch.stack(predictions, dim=1), self.patch_size)
 

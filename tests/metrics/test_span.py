@@ -25,8 +25,15 @@ UNITS = {"c": (1.0, 0.0), "2c - 1": (2.0, -1.0), "255 c": (255.0, 0.0)}  # facto
 class Mean(Forecaster):
     """Repeats the mean of the past, whatever its unit."""
 
-    def __init__(self, n_past: int = 2, channels: int = 1, horizon: int = 3, data_range: float | None = None):
-        super().__init__(n_past=n_past, channels=channels, horizon=horizon, data_range=data_range)
+    def __init__(
+        self,
+        n_past: int = 2,
+        channels: int = 1,
+        horizon: int = 3,
+        data_range: float | None = None,
+        ssim_weight: float = 0.0,
+    ):
+        super().__init__(n_past, channels, horizon, data_range=data_range, ssim_weight=ssim_weight)
         self.save_hyperparameters(logger=False)
 
     def forward(self, past, horizon):
@@ -74,8 +81,7 @@ def test_scores_do_not_depend_on_the_unit(in_units):
 def test_a_loss_and_its_validation_do_not_depend_on_the_unit(in_units):
     found = {}
     for unit in ("c", "2c - 1"):
-        model = Mean()
-        model.ssim_weight = 1e4  # beside which the squared error does not round it
+        model = Mean(ssim_weight=1e4)  # beside which the squared error does not round it
         data = TrajectoryDataModule(str(in_units(unit).path), n_past=2, n_future=3, horizon=3)
         (logged,) = trainer().validate(model, data, verbose=False)
         batch = next(iter(data.val_dataloader()))
