@@ -203,7 +203,8 @@ def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmu
         if isinstance(competitor, Model):
             network = competitor.forecaster.to(device)
             forecasters[model] = competitor.timed(few, windows)
-            rmse[model] = forecast_rmse(network, past, future, *network.conditions(competitor.parameters(few, windows)))
+            values = competitor.parameters(few, windows)
+            rmse[model] = forecast_rmse(network, past, future, *(() if values is None else (values,)))
             if parameters(competitor.forecaster) and math.isfinite(rmse[model]):
                 networks.append(model)
         else:

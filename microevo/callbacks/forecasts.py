@@ -149,7 +149,7 @@ class ValidationFilmstrip(Callback):
             return
         horizon = batch.future.shape[1]
         with torch.no_grad():
-            forecast = pl_module.predict_step(type(batch)._make(part[:1] for part in batch), 0)  # type: ignore[operator]
+            forecast = pl_module.predict_step(type(batch)._make(part[:1] for part in batch), 0)
         truth, forecast = (frames[0, :, 0].float().cpu().numpy() for frames in (batch.future, forecast))
         title = f"{type(pl_module).__name__}, validation, step {trainer.global_step}"
         folder = Path(trainer.default_root_dir)

@@ -165,7 +165,7 @@ class RecurrentForecaster(NetworkForecaster):
         """Number of pixels that must divide height and width of the frames."""
         return self.patch_size
 
-    def loss(
+    def loss(  # type: ignore[override]  # no recurrent network takes parameters yet
         self, past: Float[Tensor, "B n_past C H W"], future: Float[Tensor, "B n_future C H W"]
     ) -> Float[Tensor, ""]:
         """`objective` and `physics` of the predictions of all frames but the first, including the past ones."""

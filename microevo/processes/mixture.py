@@ -24,7 +24,6 @@ class Mixture(Process):
     """The composition c of a mixture after a quench, from noise about its mean.
 
     Attributes:
-        middle: Composition halfway between the two phases.
         composition: Mean of c.
         noise: Largest deviation from the mean at the quench.
     """
@@ -32,9 +31,13 @@ class Mixture(Process):
     fields: ClassVar[tuple[Field, ...]] = (Field("c", "composition", "1", span=(0.0, 1.0)),)
     isotropic: ClassVar[bool] = True
 
-    middle: float
     composition: float
     noise: float
+
+    @property
+    @abstractmethod
+    def middle(self) -> float:
+        """Composition halfway between the two phases."""
 
     @property
     @abstractmethod

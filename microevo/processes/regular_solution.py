@@ -55,7 +55,6 @@ class RegularSolution(Mixture):
     """
 
     parameters: ClassVar[tuple[str, ...]] = ("composition", "noise", "omega", "kappa", "diffusivity")
-    middle: ClassVar[float] = 0.5
 
     grid: Grid = Grid(shape=(128, 128), spacing=0.5, boundary="no-flux", coarsen=2)
     first_frame: float = 40.0
@@ -108,6 +107,11 @@ class RegularSolution(Mixture):
     def distance_per_frame(self) -> float:
         """Length over which matter diffuses in either phase, sqrt(D t) [px]."""
         return math.sqrt(self.diffusivity * self.frame_interval)
+
+    @property
+    def middle(self) -> float:
+        """Composition halfway between the two phases."""
+        return 0.5
 
     @property
     def wells(self) -> tuple[float, float]:

@@ -225,9 +225,9 @@ def _frames_of(what: str, names: Iterable[str]) -> list[tuple[str, int]]:
     return [(name, int(match["frame"])) for name, match in matches if match and match["what"] == what]
 
 
-def _slope(curve: Float[np.ndarray, " T"]) -> np.ndarray:
+def _slope(curve: Float[np.ndarray, " T"]) -> float:
     """Of the straight line through a curve [its unit per frame]."""
-    return slope(curve, np.arange(len(curve), dtype=float))
+    return float(slope(curve, np.arange(len(curve), dtype=float)))
 
 
 def _mean(frames: Frames) -> Float[np.ndarray, " T"]:
