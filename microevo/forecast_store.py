@@ -25,8 +25,9 @@ def forecast_schema(
     split: str = "test",
     truth: bool = True,
     parameters: Mapping[str, np.ndarray] | None = None,
+    spread: bool = False,
 ) -> StoreSchema:
-    """The metadata of a store with the fields `<field>_forecast`, and `<field>_truth` if there is a truth.
+    """The metadata of a store with the fields `<field>_forecast`, `<field>_truth` if it is known, `<field>_spread` if any.
 
     Args:
         fields: Fields that are forecast.
@@ -39,9 +40,10 @@ def forecast_schema(
         split: Split of the forecasts.
         truth: Whether the frames that followed are known.
         parameters: Parameters that the forecasts are conditioned on, with the value of each forecast.
+        spread: Whether the forecasts are means of an ensemble, whose spread is known.
     """
     conditions = dict(parameters or {})
-    kinds = ("forecast", "truth") if truth else ("forecast",)
+    kinds = ("forecast", *(("truth",) if truth else ()), *(("spread",) if spread else ()))
     interval = source.get("frame_interval", 1.0)
     return StoreSchema(
         fields=tuple(Field(f"{name}_{kind}", f"{kind} of {name}", "1") for kind in kinds for name in fields),
@@ -85,9 +87,11 @@ def draw_forecasts(store: TrajectoryStore, model: str, count: int) -> list[Path]
             forecast = store.read(number, fields=[f"{name}_forecast"])[:, 0]
             truth = f"{name}_truth" in store.fields
             true = store.read(number, fields=[f"{name}_truth"])[:, 0] if truth else None
+            known_spread = f"{name}_spread" in store.fields
+            spread = store.read(number, fields=[f"{name}_spread"])[:, 0] if known_spread else None
             stem = store.folder.with_name(f"{store.folder.stem}-{trajectory}-{start}-{name}")
             title = f"{model}, trajectory {trajectory}, {name}"
-            figure = plot.filmstrip(true, forecast, plot.spread_leads(store.frames), title)
+            figure = plot.filmstrip(true, forecast, plot.spread_leads(store.frames), title, spread)
             pictures.append(plot.save(figure, stem.with_suffix(".png")))
             plot.animation(true, forecast, stem.with_suffix(".gif"))
     return pictures

@@ -39,8 +39,12 @@ def spread_leads(horizon: int, most: int = 7) -> list[int]:
     return sorted({1, *range(step, horizon + 1, step), horizon})
 
 
-def filmstrip(truth: Frames | None, forecast: Frames, leads: Sequence[int], title: str = "") -> Figure:
+def filmstrip(
+    truth: Frames | None, forecast: Frames, leads: Sequence[int], title: str = "", spread: Frames | None = None
+) -> Figure:
     """Draw truth, forecast and their difference at some lead times, or the forecast alone where the truth is not known.
+
+    Below them is the spread of an ensemble: the error as far as its members know.
 
     The colours span the range of the truth. A forecast outside this range is shown in the last colour, and the
     colour bar then ends in an arrow.
@@ -50,6 +54,7 @@ def filmstrip(truth: Frames | None, forecast: Frames, leads: Sequence[int], titl
         forecast: The forecast of the same frames.
         leads: Lead times to show [frames].
         title: Title of the figure.
+        spread: The spread of the ensemble whose mean the forecast is.
 
     Raises:
         ValueError: A lead time is beyond the last frame.
@@ -58,34 +63,44 @@ def filmstrip(truth: Frames | None, forecast: Frames, leads: Sequence[int], titl
     if outside or not len(leads):
         raise ValueError(f"leads must lie between 1 and the {len(forecast)} frames given, got {list(leads)}.")
     shown = np.asarray(leads) - 1
+    spread = None if spread is None else spread[shown]
     if truth is None:
-        return _forecast_alone(forecast[shown], leads, title)
+        return _forecast_alone(forecast[shown], leads, title, spread)
     truth, forecast = truth[shown], forecast[shown]
     error = forecast - truth
     low, high, most = _ranges(truth, error)
-    figure, axes = _grid(3, len(leads), truth.shape[1:], title, _cell(len(leads)), captions=True)
+    rows = 3 + (spread is not None)
+    figure, axes = _grid(rows, len(leads), truth.shape[1:], title, _cell(len(leads)), captions=True)
     for column, lead in enumerate(leads):
         axes[0, column].set_title(f"lead {lead}", fontsize=9, color=INK, pad=4)
         above = _image(axes[0, column], truth[column], FIELD_COLOURS, low, high)
         _image(axes[1, column], forecast[column], FIELD_COLOURS, low, high)
         below = _image(axes[2, column], error[column], ERROR_COLOURS, -most, most)
         rmse = np.sqrt(np.square(error[column], dtype=np.float64).mean())
-        axes[2, column].set_xlabel(f"{'RMSE ' if column == 0 else ''}{rmse:.2g}", fontsize=8, color=INK, labelpad=3)
-    for row, name in enumerate(("truth", "forecast", "error")):
+        axes[-1, column].set_xlabel(f"{'RMSE ' if column == 0 else ''}{rmse:.2g}", fontsize=8, color=INK, labelpad=3)
+        if spread is not None:  # in the colours of the error
+            _image(axes[3, column], spread[column], ERROR_COLOURS, -most, most)
+    for row, name in enumerate(("truth", "forecast", "error", "spread")[:rows]):
         axes[row, 0].set_ylabel(name, fontsize=9, color=INK)
     _colour_bar(figure, above, axes[:2], _extend(forecast, low, high))
     _colour_bar(figure, below, axes[2:], _extend(error, -most, most))
     return figure
 
 
-def _forecast_alone(forecast: Frames, leads: Sequence[int], title: str) -> Figure:
-    low, high, _ = _ranges(forecast, np.zeros(1))
-    figure, axes = _grid(1, len(leads), forecast.shape[1:], title, _cell(len(leads)))
+def _forecast_alone(forecast: Frames, leads: Sequence[int], title: str, spread: Frames | None) -> Figure:
+    low, high, most = _ranges(forecast, np.zeros(1) if spread is None else spread)
+    figure, axes = _grid(1 + (spread is not None), len(leads), forecast.shape[1:], title, _cell(len(leads)))
     for column, lead in enumerate(leads):
         axes[0, column].set_title(f"lead {lead}", fontsize=9, color=INK, pad=4)
         image = _image(axes[0, column], forecast[column], FIELD_COLOURS, low, high)
+        if spread is not None:
+            below = _image(axes[1, column], spread[column], ERROR_COLOURS, -most, most)
     axes[0, 0].set_ylabel("forecast", fontsize=9, color=INK)
-    _colour_bar(figure, image, axes)
+    _colour_bar(figure, image, axes[:1])
+    if spread is not None:
+        axes[1, 0].set_ylabel("spread", fontsize=9, color=INK)
+        _colour_bar(figure, below, axes[1:])
+        figure.axes[-1].set_ylim(0, most)  # a spread is not negative
     return figure
 
 

@@ -19,14 +19,15 @@ from microevo.data.output import check_output, whole_store
 from microevo.data.parameters import known_parameters
 from microevo.data.readers import as_float32, open_frames
 from microevo.forecast_store import conditioned, draw_forecasts, forecast_schema
-from microevo.models import Forecaster, load_model
+from microevo.metrics import spread
+from microevo.models import Ensemble, Forecaster, load_model
 from microevo.models.checkpoint import read_checkpoint
 from microevo.models.conditioning import ParameterEncoder
 from microevo.provenance import fingerprint, free_path
 
 
 def predict(
-    ckpt_path: str,
+    ckpt_path: str | list[str],
     input: str,
     output: str | None = None,
     *,
@@ -48,7 +49,9 @@ def predict(
     meant in training: `value_range` is that of the import whose store the network was trained on.
 
     Args:
-        ckpt_path: Checkpoint that `fit` wrote. It says which network it is, so that no config is needed.
+        ckpt_path: Checkpoint that `fit` wrote. It says which network it is, so that no config is needed. Several checkpoints of
+            one network are an ensemble: its forecast is the mean of theirs, and their spread, a field beside it, tells where
+            not to trust it.
         input: Anything that `import` reads, or a store.
         output: Store of the forecasts, with pictures and animations beside it. Unless given, it is
             `<name of the input>-forecasts.zarr` in the present folder, with a number where that is taken.
@@ -68,21 +71,26 @@ def predict(
     Raises:
         FileNotFoundError: There is no such checkpoint or input.
         FileExistsError: `output` exists.
-        ValueError: The input does not fit the network, a parameter is missing or unknown, or all forecasts became NaN or
-            infinite.
+        ValueError: The input does not fit the network, a parameter is missing or unknown, the checkpoints are not an ensemble,
+            or all forecasts became NaN or infinite.
 
     Warns:
         UserWarning: Forecasts that became NaN or infinite were left out, or a parameter has a value beyond those of the training.
     """
     if value_range is not None and not value_range[0] < value_range[1]:
         raise ValueError(f"value_range is two numbers, the lower one first, but {list(value_range)} was given")
-    model = load_model(ckpt_path)
+    paths = [ckpt_path] if isinstance(ckpt_path, str) else ckpt_path
+    models = [load_model(path) for path in paths]
+    ensemble = None if isinstance(ckpt_path, str) else Ensemble(models, paths)
+    model = models[0]
+    label = type(model).__name__ + " ensemble" * (ensemble is not None)
+    checkpoints = [{"path": path, "fingerprint": fingerprint(Path(path))} for path in paths]
     horizon = model.horizon if horizon is None else horizon
     if horizon < 1:
         raise ValueError(f"horizon must be at least 1, but it is {horizon}")
     named_after = Path(input).name.partition(".")[0] or "frames"
     target = check_output(output or free_path(Path(f"{named_after}-forecasts.zarr")), overwrite)
-    names = list(fields or _trained_fields(ckpt_path) or [f"c{i}" if i else "c" for i in range(model.channels)])
+    names = list(fields or _trained_fields(paths[0]) or [f"c{i}" if i else "c" for i in range(model.channels)])
     options = {"dataset": dataset, "axes": axes, "frame_number": frame_number, "value_range": value_range}
     with _open_input(input, names, options) as frames, whole_store(target, overwrite) as path:
         n_past = _check_fits(model, frames)
@@ -98,7 +106,7 @@ def predict(
                 source=frames.attributes,
                 recipe={
                     "model": type(model).__name__,
-                    "checkpoint": {"path": ckpt_path, "fingerprint": fingerprint(Path(ckpt_path))},
+                    **({"checkpoint": checkpoints[0]} if ensemble is None else {"checkpoints": checkpoints}),
                     "store": input,
                     "source": frames.attributes.get("fingerprint", ""),
                     **options,
@@ -106,21 +114,25 @@ def predict(
                 command=command,
                 truth=False,
                 parameters=dict(zip(model.parameter_names, conditions[list(trajectories)].T, strict=True)),
+                spread=ensemble is not None,
             )
 
         def forecast(i: int) -> np.ndarray:
             past = torch.from_numpy(_finite_past(frames, i, start))[None].to(place)
             values = torch.from_numpy(conditions[[i]]).to(place)
             with torch.inference_mode():
-                return network.forecast(past, horizon, boundary, values)[0].float().cpu().numpy()
+                found = network.forecast(past, horizon, boundary, values).float().cpu()
+            if ensemble is not None:  # fields of the mean, and then of the spread
+                found = torch.cat([found.mean(dim=0), spread(found)], dim=2)
+            return found[0].numpy()
 
         place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        network, boundary = model.to(place), frames.attributes.get("boundary", "unknown")
-        _write(path, range(frames.shape[0]), schema, forecast, type(model).__name__)
+        network, boundary = (ensemble or model).to(place), frames.attributes.get("boundary", "unknown")
+        _write(path, range(frames.shape[0]), schema, forecast, label)
     for note in frames.notes:
         print(note, file=sys.stderr)
     store = TrajectoryStore.open(target)
-    drawn = [str(picture) for picture in draw_forecasts(store, type(model).__name__, pictures)]
+    drawn = [str(picture) for picture in draw_forecasts(store, label, pictures)]
     many = "forecast" if len(store) == 1 else "forecasts"
     print(f"{target}: {len(store)} {many} of {horizon} frames, from the last {n_past} of {input}{conditioned(store)}")
     if drawn:

@@ -43,6 +43,15 @@ def test_filmstrip_shows_truth_forecast_and_error(frames):
         np.testing.assert_array_equal(panel, frame)
 
 
+def test_filmstrip_shows_the_spread_of_an_ensemble_below(frames):
+    truth, forecast = frames
+    spread = np.abs(forecast - truth)
+    for known, rows in ((truth, 4), (None, 2)):
+        shown = panels(plot.filmstrip(known, forecast, [1, 6], spread=spread))
+        assert len(shown) == 2 * rows
+        np.testing.assert_array_equal(shown[-2:], spread[[0, 5]])
+
+
 def test_filmstrip_shares_its_colours(frames):
     truth, forecast = frames
     images = [axes.images[0] for axes in plot.filmstrip(truth, forecast, [1, 6]).axes if axes.images]

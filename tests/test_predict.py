@@ -111,6 +111,29 @@ def diverging(self: Persistence, past: torch.Tensor, horizon: int) -> torch.Tens
     return forecast
 
 
+def test_several_checkpoints_forecast_together(cli, best, frames):
+    checkpoint = torch.load(best, weights_only=True)
+    weights = {name: weight * 1.1 for name, weight in checkpoint["state_dict"].items()}
+    torch.save(checkpoint | {"state_dict": weights}, "other.ckpt")
+    np.save("frames.npy", frames)
+    outcome = cli(
+        "predict", f"--ckpt_path=[{best},other.ckpt]", "--input=frames.npy", "--output=out.zarr", "--pictures=1"
+    )
+    assert outcome.code == 0, outcome.err
+    store = TrajectoryStore.open("out.zarr")
+    assert store.fields == ("c_forecast", "c_spread")
+    with torch.inference_mode():
+        pair = [load_model(path)(torch.from_numpy(frames[:1, 2:, None]), 5)[0] for path in (best, "other.ckpt")]
+    mean, half = (pair[0] + pair[1]) / 2, (pair[0] - pair[1]).abs() / 2
+    np.testing.assert_allclose(store.read(0, fields=["c_forecast"]), mean, atol=1e-6)
+    np.testing.assert_allclose(
+        store.read(0, fields=["c_spread"]), 3**0.5 * half, rtol=1e-3, atol=1e-5
+    )  # of two members
+    assert [Path(one["path"]).name for one in store.attributes["recipe"]["checkpoints"]] == ["best.ckpt", "other.ckpt"]
+    assert Path("out-0-2-c.png").exists()
+    cli("predict", f"--ckpt_path=[{best},{best}]", "--input=frames.npy").refusal("have the same weights")
+
+
 def test_help_of_both_kinds_of_predict(cli, best):
     cli("predict", "--input=x.npy").refusal("ckpt_path", code=2)
     assert "`predict --input FILE --help`" in " ".join(cli("predict", "--help").out.split())

@@ -12,11 +12,20 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from microevo.benchmark.competitors import REFERENCE, Competitor, Forecast, ReferenceSolver, Truth
+from microevo.benchmark.competitors import REFERENCE, Competitor, EnsembleForecasts, Forecast, ReferenceSolver, Truth
 from microevo.benchmark.long_table import FINITE, Block, Key, LongTable
 from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
-from microevo.metrics import CorrelationTime, Quantity, measure, measure_errors, registered, squared_error
+from microevo.metrics import (
+    CorrelationTime,
+    Metric,
+    Quantity,
+    measure,
+    measure_errors,
+    registered,
+    spread,
+    squared_error,
+)
 from microevo.metrics.span import Span
 from microevo.plot import spread_leads
 from microevo.pool import share
@@ -113,6 +122,18 @@ class Scores:
             blocks[Key("quantity_error", name)] = Block(errors.numpy(), leads)
         return blocks
 
+    @property
+    def of_ensembles(self) -> list[Metric]:
+        """What is measured on the members of an ensemble, beside what is measured on their mean."""
+        return [one for one in registered() if one.of == "ensemble"]
+
+    def ensemble(self, members: Float[Tensor, "M B T C H W"], target: Float[Tensor, "B T C H W"]) -> dict[Key, Block]:
+        """Compute each score of an ensemble by window and lead time; NaN where the mean of the members is not finite."""
+        finite = squared_error(members.mean(dim=0), target).isfinite()
+        leads = np.arange(1, target.shape[1] + 1)
+        values = {one.name: torch.where(finite, one(members, target), torch.nan) for one in self.of_ensembles}
+        return {Key("metric", name): Block(value.numpy(), leads) for name, value in values.items()}
+
 
 @dataclass(frozen=True)
 class Task:
@@ -201,7 +222,7 @@ class Evaluation:
                 "competitor": competitor.name,
                 "seed": competitor.seed,
                 "fingerprint": competitor.fingerprint(name),
-                "scores": self._score_names(name),
+                "scores": self._score_names(name, competitor),
                 "spans": self.scores[name].spans,
                 "git": self.git,
                 "data": {"store": str(windows.store.path), "fingerprint": windows.store.fingerprint},
@@ -226,11 +247,13 @@ class Evaluation:
         competitor, forecast_of = self.competitors[task.competitor], self._forecast(task, device)
         numbers, store = self._numbers(task), windows.store
         blocks: list[dict[Key, Block]] = []
-        kept: list[np.ndarray] = []
+        kept: list[Tensor] = []
+        spreads: list[Tensor] = []
         for first in range(0, len(numbers), self.batch_size):
             batch = Window(*default_collate([windows[i] for i in numbers[first : first + self.batch_size]]))
             with torch.no_grad():
-                forecast = forecast_of(batch).float().cpu()
+                members = forecast_of(batch).float().cpu()
+            forecast = members.mean(dim=0) if isinstance(competitor, EnsembleForecasts) else members
             if forecast.shape != batch.future.shape:
                 raise ValueError(
                     f"the forecast of {competitor.label} for {task.protocol} has the shape {tuple(forecast.shape)}, but the "
@@ -241,9 +264,15 @@ class Evaluation:
             score = self.scores[task.protocol]
             trajectories = batch.trajectory.tolist()
             blocks.append(score(forecast, batch.future, batch.past, times, trajectories, isinstance(competitor, Truth)))
-            kept.append(forecast[: max(0, GALLERY - sum(len(frames) for frames in kept))].numpy())
+            room = max(0, GALLERY - sum(map(len, kept)))
+            kept.append(forecast[:room])
+            if isinstance(competitor, EnsembleForecasts):
+                blocks[-1] |= score.ensemble(members, batch.future)
+                spreads += [spread(members[:, :room])] if room else []
         if task.part == 0:
-            self._keep(task, np.concatenate(kept))
+            self._keep(task, kept, self.table.frames_path)
+            if spreads:
+                self._keep(task, spreads, self.table.spread_path)
         chosen = [windows.windows[i] for i in numbers]
         self.table.write(
             self.table.part(task.protocol, competitor.label, task.part),
@@ -265,10 +294,13 @@ class Evaluation:
 
     # --------------------------------------------------------------- internals
 
-    def _score_names(self, protocol: str) -> list[str]:
+    def _score_names(self, protocol: str, competitor: Competitor) -> list[str]:
         score = self.scores[protocol]
         physics = score.quantities(self.windows(protocol).trajectories[:1])
-        return [*score.pixel, *(quantity.name for quantity in physics), *map(str, score.curve_leads)]
+        names = [quantity.name for quantity in physics]
+        if isinstance(competitor, EnsembleForecasts):
+            names += [one.name for one in score.of_ensembles]
+        return [*score.pixel, *names, *map(str, score.curve_leads)]
 
     def _numbers(self, task: Task) -> range:
         return range(task.part * PART, min(len(self.windows(task.protocol)), (task.part + 1) * PART))
@@ -280,10 +312,12 @@ class Evaluation:
             self._prepared = key, self.competitors[task.competitor].prepare(task.protocol, protocol, windows, device)
         return self._prepared[1]
 
-    def _keep(self, task: Task, frames: Float[np.ndarray, "n T C H W"]) -> None:
-        path = self.table.frames_path(task.protocol, self.competitors[task.competitor].label)
+    def _keep(
+        self, task: Task, frames: Sequence[Float[Tensor, "_ T C H W"]], place: Callable[[str, str], Path]
+    ) -> None:
+        path = place(task.protocol, self.competitors[task.competitor].label)
         with atomic(path) as temporary, temporary.open("wb") as file:
-            kept = frames[:, np.asarray(self.gallery_leads(task.protocol)) - 1]
+            kept = torch.cat([*frames]).numpy()[:, np.asarray(self.gallery_leads(task.protocol)) - 1]
             largest = np.finfo(np.float16).max  # a forecast may be finite and larger
             np.save(file, np.where(np.isfinite(kept), kept.clip(-largest, largest), kept).astype(np.float16))
 

@@ -13,9 +13,11 @@ from microevo.benchmark.bootstrap import Interval, Samples
 from microevo.benchmark.competitors import BASELINE, TRUTH
 from microevo.benchmark.long_table import FINITE, Key
 from microevo.benchmark.results import ScoreTable
-from microevo.metrics import find, shown, unit_for
+from microevo.metrics import Metric, find, registered, shown, spread_skill, unit_for
 
-RMSE = Key("metric", "rmse")
+RMSE, MSE, MAE = Key("metric", "rmse"), Key("metric", "mse"), Key("metric", "mae")
+CRPS, SQUARED_SPREAD = Key("metric", "crps"), Key("metric", "squared_spread")
+SPREAD_SKILL = Key("metric", "spread_skill")
 SUMMARY = (
     "protocol",
     "competitor",
@@ -159,6 +161,7 @@ class Standing:
         forecasts: Number of its forecasts.
         non_finite: How many of them have a frame that is not finite.
         skill: Skill score, 1 - RMSE / RMSE of persistence; None where it is not known.
+        members: Number of members of an ensemble; None for other competitors.
     """
 
     name: str
@@ -166,6 +169,7 @@ class Standing:
     forecasts: int
     non_finite: int
     skill: float | None
+    members: int | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,8 @@ class Leaderboard:
         metrics: Metrics of pixels, RMSE first.
         quantities: Physical quantities.
         rmse: Samples of the RMSE, for comparisons.
+        ensembles: What is measured on the members of ensembles; nothing where there are none. CRPS is of all forecasts, since
+            that of a single one is its mean absolute error.
         undefined: See `undefined`.
         zero_frames: See `zero_frames`.
     """
@@ -189,6 +195,7 @@ class Leaderboard:
     metrics: list[ScoreCurves]
     quantities: list[QuantityScores]
     rmse: Samples
+    ensembles: list[ScoreCurves] = field(default_factory=list)
     undefined: dict[str, dict[str, int]] = field(default_factory=dict)
     zero_frames: int = 0
 
@@ -205,22 +212,24 @@ class Leaderboard:
         for name in table.names:
             seeds = sum(competitor["name"] == name for competitor in table.competitors)
             skill = _skill(name, means)
-            standing = Standing(name, seeds, seeds * len(table.windows), table.non_finite(name), skill)
+            members = table.members.get(name)
+            standing = Standing(name, seeds, seeds * len(table.windows), table.non_finite(name), skill, members)
             standings += [standing] if name != TRUTH else []
         standings.sort(key=lambda standing: _place(standing.name, means.get(standing.name, math.nan)))
         known = [quantity for quantity in quantities if quantity is not None]
-        return cls(protocol, leads, standings, metrics, known, rmse, undefined(table), zero_frames(table))
+        ensembles = _ensembles(table, leads)
+        return cls(protocol, leads, standings, metrics, known, rmse, ensembles, undefined(table), zero_frames(table))
 
     def metric(self, name: str) -> ScoreCurves | None:
         """The metric of a name, None if it was not computed."""
-        return next((metric for metric in self.metrics if metric.score.key.name == name), None)
+        return next((metric for metric in (*self.metrics, *self.ensembles) if metric.score.key.name == name), None)
 
     @property
     def scores(self) -> list[ScoreCurves]:
-        """All scores: metrics, errors of physical quantities, and values that the truth has too."""
+        """All scores: metrics, those of ensembles, errors of physical quantities, and values that the truth has too."""
         errors = [quantity.errors for quantity in self.quantities if quantity.errors.curves]
         values = [part for quantity in self.quantities for part in (quantity.values, quantity.fit) if part is not None]
-        return [*self.metrics, *errors, *values]
+        return [*self.metrics, *self.ensembles, *errors, *values]
 
     def summary(self) -> pd.DataFrame:
         """A row for each competitor, score and lead time; the columns are typed as those of the long table.
@@ -251,16 +260,7 @@ class Leaderboard:
 
 def metric_scores(record: Mapping[str, Any]) -> list[Score]:
     """The metrics that follow from those of frames in the record of a protocol."""
-    scores = [
-        Score(
-            key=Key("metric", metric.name),
-            title=metric.title,
-            unit=metric.unit,
-            better=metric.better,
-            whole=metric.whole,
-        )
-        for metric in shown([metric["name"] for metric in record["metrics"]])
-    ]
+    scores = [_score(metric) for metric in shown([metric["name"] for metric in record["metrics"]])]
     for metric in record["metrics"]:
         if find(metric["name"]) is None:  # its module is not imported here
             key = Key("metric", metric["name"])
@@ -300,6 +300,26 @@ def zero_frames(table: ScoreTable) -> int:
     key = Key("metric", "relative_l2")
     blocks = [block for competitor in table.competitors if (block := table.block(competitor["label"], key)) is not None]
     return int(np.logical_or.reduce([np.isinf(block.values) for block in blocks]).sum()) if blocks else 0
+
+
+def _score(metric: Metric) -> Score:
+    key = Key("metric", metric.name)
+    return Score(key=key, title=metric.title, unit=metric.unit, better=metric.better, whole=metric.whole)
+
+
+def _ensembles(table: ScoreTable, leads: Sequence[int]) -> list[ScoreCurves]:
+    """The scores of ensembles, and their spread-skill ratio, which follows from two means."""
+    names = [one.name for one in registered() if one.of == "ensemble" and table.has(Key("metric", one.name))]
+    samples = {score: table.samples(score.key) for score in map(_score, shown(names))}
+    for score, measured in samples.items():
+        if score.key == CRPS:
+            samples[score] = Samples(table.samples(MAE).values | measured.values, measured.groups)
+    if table.has(SQUARED_SPREAD):
+        both = table.samples(SQUARED_SPREAD, MSE)  # beside each other
+        values = {name: both.values[name] for name in table.samples(SQUARED_SPREAD).values}
+        score = Score(key=SPREAD_SKILL, title="spread-skill ratio", better=None)
+        samples[score] = Samples(values, both.groups, lambda means: spread_skill(*np.split(means, 2, axis=-1)))
+    return [ScoreCurves.of(score, measured, leads) for score, measured in samples.items()]
 
 
 def _curves(table: ScoreTable, score: Score, leads: Sequence[int]) -> ScoreCurves:

@@ -7,7 +7,7 @@ that an interrupted benchmark knows what is done.
 | column | holds |
 |---|---|
 | `process`, `protocol`, `competitor`, `seed` | what was forecast, and by whom; no seed where nothing was trained |
-| `kind` | `finite` (1 if the frame is finite, else 0), `metric` (of pixels), `quantity` (the value of a physical quantity), `quantity_error` (its distance from the truth's), `fit` (one number for the whole curve of a quantity) |
+| `kind` | `finite` (1 if the frame is finite, else 0), `metric` (of pixels, and of the members of an ensemble), `quantity` (the value of a physical quantity), `quantity_error` (its distance from the truth's), `fit` (one number for the whole curve of a quantity) |
 | `name` | name of the metric, the quantity or the fit |
 | `bin` | bin of a distribution or a spectrum; empty for a single number |
 | `trajectory`, `start` | trajectory in its store, and the first input frame of the window |
@@ -142,6 +142,11 @@ class LongTable:
         """The file beside the table with the frames that are kept of a competitor: (window, lead, C, H, W), float16."""
         group = self.group(protocol, label)
         return self.folder.parent / "frames" / group.parent.name / f"{group.name}.npy"
+
+    def spread_path(self, protocol: str, label: str) -> Path:
+        """The file with the spread of an ensemble in the frames that are kept of it, in the same shape."""
+        frames = self.frames_path(protocol, label)
+        return frames.with_name(f"{frames.stem}+spread.npy")  # in no label's own file name is there a +
 
     def write(
         self,

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from microevo.benchmark.bootstrap import Samples, identity
-from microevo.benchmark.competitors import TRUTH, Model
+from microevo.benchmark.competitors import TRUTH, Competitor, EnsembleForecasts, Model
 from microevo.benchmark.evaluation import Evaluation
 from microevo.benchmark.long_table import FINITE, SCHEMA, Block, Key, LongTable
 from microevo.data import WindowDataset
@@ -49,8 +49,7 @@ class Results:
         kept = {label for record in protocols.values() for label in record["competitors"]}
         for name in evaluation.protocols:
             protocols[name] = _protocol_record(evaluation, name)
-        described = ("label", "name", "seed")
-        competitors = [{key: getattr(competitor, key) for key in described} for competitor in evaluation.competitors]
+        competitors = [_competitor_record(competitor) for competitor in evaluation.competitors]
         others = [
             competitor
             for competitor in known["competitors"]
@@ -111,7 +110,8 @@ class Results:
                     f"{self.folder} holds results of {name} for the fields {', '.join(self.record['fields'])}, but "
                     f"{', '.join(evaluation.fields)} are asked for; choose another --output"
                 )
-            for model in (competitor for competitor in evaluation.competitors if isinstance(competitor, Model)):
+            trained = (one for one in evaluation.competitors if isinstance(one, Model | EnsembleForecasts))
+            for model in trained:
                 if evaluation.table.fingerprint(name, model.label) not in (None, model.fingerprint(name)):
                     raise FileExistsError(
                         f"{self.folder} holds results of {name} by a {model.label} with other weights; run all protocols anew "
@@ -163,7 +163,7 @@ class ScoreTable:
         record: What `benchmark.json` says of the protocol.
         windows: Trajectory and first input frame of each window, sorted.
         trajectories: Those trajectories.
-        competitors: The complete competitors, with `label`, `name` and `seed`.
+        competitors: The complete competitors, with `label`, `name` and `seed`, and `members` of an ensemble.
         incomplete: Label of each other competitor, with the number of its windows that are done.
     """
 
@@ -197,6 +197,11 @@ class ScoreTable:
     def names(self) -> list[str]:
         """Names of the complete competitors, without their seeds."""
         return list(dict.fromkeys(str(competitor["name"]) for competitor in self.competitors))
+
+    @property
+    def members(self) -> dict[str, int]:
+        """Number of members of each ensemble."""
+        return {str(one["name"]): one["members"] for one in self.competitors if "members" in one}
 
     def block(self, label: str, key: Key) -> Block | None:
         """The values of a competitor by window and lead time, None if there are none."""
@@ -249,6 +254,10 @@ class ScoreTable:
         """The kept frames of a competitor (`Truth` for the true ones), at the lead times `gallery_leads` of the record."""
         return np.load(self.frames_path(label)).astype(np.float32)
 
+    def spread(self, label: str) -> Float[np.ndarray, "n T C H W"]:
+        """The spread of an ensemble in its kept frames."""
+        return np.load(self._results.table.spread_path(self._protocol, label)).astype(np.float32)
+
     def _of_mean(self, key: Key) -> Any:
         metric = find(key.name) if key.kind == "metric" else None
         if metric is None or metric.of != "mean":
@@ -275,6 +284,11 @@ class ScoreTable:
 def _stored(key: Key) -> Key:
     """The key of the rows that a score is computed from: RMSE, for instance, is a function of the mean of MSE."""
     return key._replace(name=rows_of(key.name)) if key.kind == "metric" else key
+
+
+def _competitor_record(one: Competitor) -> dict[str, Any]:
+    record = {"label": one.label, "name": one.name, "seed": one.seed}
+    return record | ({"members": len(one.members)} if isinstance(one, EnsembleForecasts) else {})
 
 
 def _protocol_record(evaluation: Evaluation, name: str) -> dict[str, Any]:
@@ -313,7 +327,7 @@ def _groups(windows: WindowDataset) -> list[tuple[int, int]] | None:
     return [(trajectory, int(group[trajectory])) for trajectory in windows.trajectories]
 
 
-def _metric_record(name: str, metric: Any) -> dict[str, str]:
+def _metric_record(name: str, metric: Any) -> dict[str, str | None]:
     if isinstance(metric, Metric):
         return {"name": name, "title": metric.title, "unit": metric.unit, "better": metric.better}
     return {"name": name, "title": name, "unit": "1", "better": "lower"}

@@ -11,7 +11,15 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from microevo.benchmark.competitors import REFERENCE, Competitor, ExternalForecasts, Model, ReferenceSolver, persistence
+from microevo.benchmark.competitors import (
+    REFERENCE,
+    Competitor,
+    EnsembleForecasts,
+    ExternalForecasts,
+    Model,
+    ReferenceSolver,
+    persistence,
+)
 from microevo.benchmark.competitors.reference_solver import StoredProcess, TimedSolver
 from microevo.benchmark.cost import ForecastFunction, device_name, forecast_rmse, mean_rmse, measure_cost, parameters
 from microevo.benchmark.evaluation import Evaluation, Scores
@@ -32,6 +40,7 @@ def run(
     protocols: dict[str, Protocol] = {},  # noqa: B006  (never changed; jsonargparse shows it as the default)
     checkpoints: dict[str, str | list[str]] = {},  # noqa: B006
     fields: list[str] | None = None,
+    ensembles: list[str] = [],  # noqa: B006
     predictions: str | dict[str, str | dict[str, str]] | None = None,
     reference_solver: bool = True,
     physics: Kind = "auto",
@@ -60,6 +69,8 @@ def run(
         protocols: Input frames, target frames and trajectories, by name.
         checkpoints: Name of each model with its checkpoint, or with a list of checkpoints trained with different seeds.
         fields: Fields that are forecast, in the order of the axis C; unless given, the first field of the stores.
+        ensembles: Names of models whose checkpoints forecast together, too: their mean is compared as `<name> ensemble`, and
+            their spread tells when not to trust it.
         predictions: Forecasts made elsewhere: a `.npy` or `.npz` file or zarr array if there is one protocol, else a name
             with the file of each protocol.
         reference_solver: Whether the process's own solver is compared too, where the data were simulated.
@@ -95,9 +106,12 @@ def run(
         return write_report(Results(folder), leads, logger).results
     chosen = _chosen(protocols, only)
     fields = fields or [_first_field(chosen)]
-    competitors: list[Competitor] = []
-    for model, paths in checkpoints.items():
-        competitors += [Model(model, path) for path in ([paths] if isinstance(paths, str) else paths)]
+    models = {
+        name: [Model(name, path) for path in ([paths] if isinstance(paths, str) else paths)]
+        for name, paths in checkpoints.items()
+    }
+    competitors: list[Competitor] = [one for seeds in models.values() for one in seeds]
+    competitors += _ensembles(ensembles, models)
     competitors += _external(predictions, list(chosen), list(protocols))
     if "Persistence" not in checkpoints:
         competitors.append(persistence(len(fields)))
@@ -127,6 +141,7 @@ def run(
         "command": command,
         "protocols": {name: protocol.store for name, protocol in protocols.items()},
         "checkpoints": checkpoints,
+        "ensembles": ensembles,
         "predictions": predictions,
         "leads": leads,
         "batch_size": batch_size,
@@ -149,10 +164,13 @@ def _timed(evaluation: Evaluation, name: str) -> dict[str, Competitor]:
     return {
         competitor.name: competitor
         for competitor in reversed(evaluation.competitors)
-        if isinstance(competitor, Model | ReferenceSolver)
+        if isinstance(competitor, Model | EnsembleForecasts | ReferenceSolver)
         and competitor.supports(name, protocol, windows)
         # Of a network whose frames are continued to another size, the time would be that of the other size.
-        and not (isinstance(competitor, Model) and any(size % competitor.forecaster.unit for size in sizes))
+        and not (
+            isinstance(competitor, Model | EnsembleForecasts)
+            and any(size % competitor.forecaster.unit for size in sizes)
+        )
     }
 
 
@@ -200,7 +218,7 @@ def _measure(evaluation: Evaluation, name: str, device: str, repeats: int, warmu
     networks: list[str] = []
     solvers: dict[str, TimedSolver] = {}
     for model, competitor in _timed(evaluation, name).items():
-        if isinstance(competitor, Model):
+        if isinstance(competitor, Model | EnsembleForecasts):
             network = competitor.forecaster.to(device)
             forecasters[model] = competitor.timed(few, windows)
             values = competitor.parameters(few, windows)
@@ -256,6 +274,15 @@ def _check_counts(**counts: tuple[int | None, int]) -> None:
     for name, (count, least) in counts.items():
         if count is not None and count < least:
             raise ValueError(f"{name} must be at least {least}, but it is {count}")
+
+
+def _ensembles(names: Sequence[str], models: Mapping[str, Sequence[Model]]) -> list[EnsembleForecasts]:
+    if unknown := [name for name in names if name not in models]:
+        raise ValueError(
+            f"ensembles names {unknown[0]}, but checkpoints has {', '.join(models) or 'no model'}; give a list of checkpoints "
+            "under this name"
+        )
+    return [EnsembleForecasts(f"{name} ensemble", models[name]) for name in names]
 
 
 def _external(predictions: str | Mapping[str, Any] | None, protocols: list[str], known: list[str]) -> list[Competitor]:

@@ -4,6 +4,7 @@ from microevo.metrics.change import persistence_rmse, rms_change
 from microevo.metrics.compat import letap_microevoeval, microevoeval_total, ssim_openstl
 from microevo.metrics.dendrite import dendrite_quantities, mean_gradient_magnitude, solid_fraction, tip_radius
 from microevo.metrics.distribution import histogram, total_variation, wasserstein
+from microevo.metrics.ensemble import crps, spread, spread_skill, squared_spread
 from microevo.metrics.grains import grain_quantities
 from microevo.metrics.interface import (
     BoundaryProfile,
@@ -72,6 +73,7 @@ __all__ = [
     "correlation",
     "correlation_time",
     "count_objects",
+    "crps",
     "dendrite_quantities",
     "energy_quantities",
     "find",
@@ -108,8 +110,11 @@ __all__ = [
     "slope",
     "solid_fraction",
     "spinodal_quantities",
+    "spread",
+    "spread_skill",
     "squared_error",
     "squared_gradient",
+    "squared_spread",
     "ssim",
     "ssim_openstl",
     "structure_factor",

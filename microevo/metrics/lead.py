@@ -34,13 +34,12 @@ class LeadMetric(TorchMetric):
     def __init__(self, metric: Metric | str, horizon: int):
         super().__init__()
         found = find(metric) if isinstance(metric, str) else metric
-        if found is None or found.of == "leads":
+        source = find(found.source) if found is not None and found.of == "mean" else found
+        if found is None or source is None or source.of != "frames":
             raise ValueError(f"there is no metric {metric} of frames; register it first")
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1 frame, got {horizon}.")
         self.metric, self.horizon = found, horizon
-        source = find(found.source) if found.of == "mean" else found
-        assert source is not None  # checked when it was registered
         self.score: Callable[[Tensor, Tensor], Tensor] = source
         self.add_state("total", torch.zeros(horizon, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros(horizon, dtype=torch.float64), dist_reduce_fx="sum")

@@ -27,6 +27,7 @@ from torch import Tensor
 from microevo.metrics.span import Span, options_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Of = Literal["frames", "ensemble", "leads", "mean"]
 RESERVED = ("finite", "trajectory", "start")  # columns and rows of tables that are not metrics
 
 
@@ -42,12 +43,13 @@ class Metric:
         name: Name in logs and tables.
         title: What it is, in words, for reports and pictures.
         unit: Its unit: `1` if it has none, `field` for the unit of the field.
-        better: Whether a lower or a higher value is better.
+        better: Whether a lower or a higher value is better; None if neither is.
         function: What it is computed with; what that takes and returns depends on `of`.
-        of: `frames`: forecast and truth, (B, T, C, H, W) each, to one value per frame, (B, T). `leads`: the values of
+        of: `frames`: forecast and truth, (B, T, C, H, W) each, to one value per frame, (B, T). `ensemble`: the same of the
+            forecasts of M members, (M, B, T, C, H, W), which only a benchmark of ensembles computes. `leads`: the values of
             `source` at all lead times of each forecast, (B, T) in NumPy, to one value per forecast, (B,) or a
             `CorrelationTime`. `mean`: means of the values of `source` over forecasts, in NumPy, to as many values.
-        source: Name of the metric that this one is derived from; empty for a metric of frames.
+        source: Name of the metric that this one is derived from; empty for a metric of frames or of an ensemble.
         convention: Whether it is somebody else's definition, which only a benchmark with `conventions` computes.
         where: Name of the physical quantity without which the metric has no meaning, such as a number of grains; empty if
             it has a meaning for all data.
@@ -56,17 +58,17 @@ class Metric:
     name: str
     title: str
     unit: str = "1"
-    better: Literal["lower", "higher"] = "lower"
+    better: Literal["lower", "higher"] | None = "lower"
     function: Callable[..., Any]
-    of: Literal["frames", "leads", "mean"] = "frames"
+    of: Of = "frames"
     source: str = ""
     convention: bool = False
     where: str = ""
 
     def __call__(
-        self, prediction: Float[Tensor, "B T C H W"], target: Float[Tensor, "B T C H W"]
+        self, prediction: Float[Tensor, "*M B T C H W"], target: Float[Tensor, "B T C H W"]
     ) -> Float[Tensor, "B T"]:
-        """The value of each frame, for metrics of frames.
+        """The value of each frame, for metrics of frames and of ensembles.
 
         Raises:
             ValueError: The function does not return one number per frame.
@@ -103,9 +105,9 @@ def metric(
     *,
     title: str,
     unit: str = "1",
-    better: Literal["lower", "higher"] = "lower",
+    better: Literal["lower", "higher"] | None = "lower",
     name: str | None = None,
-    of: Literal["frames", "leads", "mean"] = "frames",
+    of: Of = "frames",
     source: str = "",
     convention: bool = False,
     where: str = "",
@@ -120,7 +122,7 @@ def metric(
     Args:
         title: What it is, in words.
         unit: Its unit: `1` if it has none, `field` for the unit of the field.
-        better: Whether a lower or a higher value is better.
+        better: Whether a lower or a higher value is better; None if neither is.
         name: Name in logs and tables; that of the function unless given.
         of: See `Metric`, also for the others.
         source: For a metric that is derived from another one.
@@ -151,10 +153,10 @@ def metric(
             )
         if new.name in RESERVED or not new.name.replace(".", "").isidentifier():
             raise ValueError(f"a metric cannot be called {new.name!r}; choose another name of letters, digits and _")
-        if (new.of == "frames") == bool(source) or (source and source not in _METRICS):
+        if (new.of in ("frames", "ensemble")) == bool(source) or (source and source not in _METRICS):
             raise ValueError(
                 f"the metric {new.name} is one of {new.of}, with the source {source!r}; a metric of leads or means needs a "
-                "registered metric as its source, and one of frames has none"
+                "registered metric as its source, and one of frames or of an ensemble has none"
             )
         _METRICS[new.name] = new
         return function

@@ -5,6 +5,7 @@ from microevo.models.conditioning import Conditioned
 from microevo.models.convgru import ConvGRU, ConvGRUNet
 from microevo.models.convlstm import ConvLSTM, ConvLSTMNet
 from microevo.models.e3dlstm import E3DLSTM, E3DLSTMNet
+from microevo.models.ensemble import Ensemble
 from microevo.models.fcn import FCN, SimVPNet
 from microevo.models.fno import FNO, FNONet
 from microevo.models.forecaster import Forecaster, WindowTransform
@@ -32,6 +33,7 @@ __all__ = [
     "ConvLSTM",
     "ConvLSTMNet",
     "E3DLSTMNet",
+    "Ensemble",
     "FNONet",
     "Forecaster",
     "IncepUNet",

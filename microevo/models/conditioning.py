@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from microevo.models.ensemble import Ensemble
 from microevo.models.forecaster import Forecaster, ParameterValues
 
 
@@ -95,13 +96,13 @@ class Conditioned(nn.Module):
     """A forecaster at fixed values of its parameters, which is called like any other.
 
     Args:
-        forecaster: A forecaster that is conditioned on parameters.
+        forecaster: A forecaster, or an ensemble, that is conditioned on parameters.
         values: Their values.
     """
 
     values: Tensor
 
-    def __init__(self, forecaster: Forecaster, values: Float[Tensor, " P"]):
+    def __init__(self, forecaster: Forecaster | Ensemble, values: Float[Tensor, " P"]):
         super().__init__()
         self.forecaster = forecaster
         self.register_buffer("values", values)

@@ -12,7 +12,7 @@ from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
 
 TRUTH, BASELINE, REFERENCE = "Truth", plot.BASELINE, plot.REFERENCE
-Forecast = Callable[[Window], Float[Tensor, "B T C H W"]]
+Forecast = Callable[[Window], Float[Tensor, "*M B T C H W"]]  # the axis M is of the members of an ensemble
 
 
 class Competitor(ABC):

@@ -28,16 +28,21 @@ class Model(Competitor):
 
     def __init__(self, name: str, forecaster: Forecaster | str | Path, seed: int | None = None) -> None:
         if isinstance(forecaster, Forecaster):
-            self.forecaster, self._checkpoint = forecaster, None
+            self.forecaster, self.checkpoint = forecaster, None
         else:
-            self.forecaster, self._checkpoint = load_model(forecaster), Path(forecaster)
+            self.forecaster, self.checkpoint = load_model(forecaster), Path(forecaster)
         super().__init__(name, self.forecaster.trained_seed if seed is None else seed)
         self._left_out: set[str] = set()  # protocols of which it was said
 
+    @property
+    def source(self) -> str:
+        """Where it is from, for messages: its checkpoint, or name and seed of one in memory."""
+        return self.label if self.checkpoint is None else str(self.checkpoint)
+
     def fingerprint(self, protocol: str) -> str:
         """The digest of the checkpoint, or of the weights in memory."""
-        if self._checkpoint is not None:
-            return fingerprint(self._checkpoint)
+        if self.checkpoint is not None:
+            return fingerprint(self.checkpoint)
         digest = hashlib.sha256()
         for name, weight in self.forecaster.state_dict().items():
             digest.update(name.encode() + weight.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -40,12 +40,13 @@ function explodes() {
   return found;
 }
 
-/** Lines with bands at `xs`; `series` have a name and `at`: means and the ends of their intervals. */
-function lines(box, { series, xs, x: xTitle, label = "", log = false, zero = false, height = 340 }) {
+/** Lines with bands at `xs`, and one across at `level`; `series` have a name and `at`: means and the ends of their intervals. */
+function lines(box, { series, xs, x: xTitle, label = "", log = false, zero = false, level = null, height = 340 }) {
   const shown = series.filter(s => !state.hidden.has(s.name));
   const W = Math.max(240, box.clientWidth), H = height, m = { left: 58, right: 14, top: label ? 26 : 10, bottom: 42 };
   const usable = v => finite(v) && (!log || v > 0);
   const steady = shown.filter(s => !explodes().has(s.name)), values = (steady.length ? steady : shown).flatMap(s => s.at).flat().filter(usable);
+  if (level !== null) values.push(level);
   let low = Math.min(...values), high = Math.max(...values);
   if (!values.length) [low, high] = log ? [0.1, 1] : [0, 1];
   if (zero && !log) low = Math.min(0, low);
@@ -65,6 +66,7 @@ function lines(box, { series, xs, x: xTitle, label = "", log = false, zero = fal
   root.append(...axis(steps, true, x, W, H, m),
     svg("line", { class: "axis", x1: m.left, x2: W - m.right, y1: H - m.bottom, y2: H - m.bottom }),
     svg("text", { class: "label", x: W - m.right, y: H - 4, "text-anchor": "end" }, xTitle), svg("text", { class: "label", x: 0, y: 13 }, label), inside);
+  if (level !== null) inside.append(svg("line", { class: "level", x1: m.left, x2: W - m.right, y1: y(level), y2: y(level) }));
   for (const s of shown) {
     const [mean, lows, highs] = s.at, runs = [], path = (ids, of) => ids.map(i => `${x(xs[i]).toFixed(1)},${y(of(i)).toFixed(1)}`);
     mean.forEach((v, i) => usable(v) ? (usable(mean[i - 1]) ? runs.at(-1).push(i) : runs.push([i])) : null);

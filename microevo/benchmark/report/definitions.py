@@ -91,6 +91,25 @@ METRICS = {
         "of L-ETAP. Lower is better."
     ),
 }
+ENSEMBLES = {
+    "Ensemble": (
+        "Several trainings of one network, which differ in their seed, forecast together. Their mean is scored as any other "
+        "forecast; where they disagree it is not to be trusted."
+    ),
+    "CRPS": (
+        "Continuous ranked probability score of the members of an ensemble, averaged over pixels and fields [units of the "
+        "field]: their mean distance from the truth less half their mean distance from each other, each member with itself "
+        "included. That of a single forecast is its mean absolute error, so that the two compare. Lower is better."
+    ),
+    "Spread": (
+        "Standard deviation of the M members (divisor M − 1), times the root of (M + 1) / M [units of the field]: the RMSE of "
+        "their mean, if the truth were one more member (Fortin et al. 2014). Averaged as RMSE is, before the root is taken."
+    ),
+    "Spread-skill ratio": (
+        "Spread / RMSE of the ensemble's mean, at each lead time: 1 if the spread says how large the error is, below 1 for an "
+        "over-confident ensemble, above 1 for an under-confident one. Its mean is that over lead times."
+    ),
+}
 QUANTITY = (
     "Distance of the forecast's value from the truth's, for each trajectory and lead time by the distance that the title names, "
     "averaged. NaN where a quantity does not exist in some frame, for instance the tip of a crystal where nothing is solid. An "
@@ -108,6 +127,8 @@ def definitions(boards: Collection[Leaderboard], cost: pd.DataFrame) -> dict[str
     titles = {curves.score.key.name: curves.score.title for board in boards for curves in board.metrics}
     terms = GENERAL | {name: text for name, text in ROWS.items() if name in names}
     terms |= {titles[name].split(", 0.")[0]: text for name, text in METRICS.items() if name in titles}
+    if any(board.ensembles for board in boards):
+        terms |= ENSEMBLES
     if any(board.quantities for board in boards):
         terms["Error of a physical quantity"] = QUANTITY
     if not cost.empty:

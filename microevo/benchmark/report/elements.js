@@ -1,7 +1,7 @@
 "use strict";
 const D = JSON.parse(document.getElementById("data").textContent);
 const competitors = new Map(D.competitors.map(c => [c.name, c]));
-const state = { protocol: 0, metric: "rmse", log: false, logPhysics: false, hidden: new Set(), sort: ["place", false], lead: 1,
+const state = { protocol: 0, metric: "rmse", log: false, logEnsembles: false, logPhysics: false, hidden: new Set(), sort: ["place", false], lead: 1,
                 every: false, binLead: null, model: null, window: 0, field: 0, frame: 0, cost: "seconds" };
 const $ = id => document.getElementById(id);
 const P = () => D.protocols[state.protocol];

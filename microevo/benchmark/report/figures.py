@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from microevo import plot
 from microevo.benchmark.competitors import BASELINE
-from microevo.benchmark.leaderboard import Leaderboard, ScoreCurves
+from microevo.benchmark.leaderboard import CRPS, SPREAD_SKILL, Leaderboard, ScoreCurves
 
 WORSE = 3.0  # times the score of the baseline: means above it leave the panels
 
@@ -29,15 +29,26 @@ def figure_name(protocol: str) -> str:
 
 
 def figure(board: Leaderboard, seconds: Mapping[str, float]) -> Figure:
-    """RMSE and SSIM against lead time with their confidence bands, and mean RMSE against time where it was measured."""
+    """RMSE and SSIM against lead time with their confidence bands, and mean RMSE against time where it was measured.
+
+    With ensembles there is a second row: CRPS of all forecasts, and the spread-skill ratio of the ensembles.
+    """
     metrics = [metric for name in ("rmse", "ssim") if (metric := board.metric(name)) is not None]
     panels = len(metrics) + bool(seconds)
-    made = Figure(figsize=(3.5 * panels + 0.5, 3.5), dpi=plot.DPI, layout=ConstrainedLayoutEngine(wspace=0.06))
-    axes = made.subplots(1, panels, squeeze=False)[0]
+    below = [metric for key in (CRPS, SPREAD_SKILL) if (metric := board.metric(key.name)) is not None]
+    panels, rows = max(panels, len(below)), 1 + bool(below)
+    made = Figure(figsize=(3.5 * panels + 0.5, 3.5 * rows), dpi=plot.DPI, layout=ConstrainedLayoutEngine(wspace=0.06))
+    axes, *others = made.subplots(rows, panels, squeeze=False)
+    for panel in (*axes[len(metrics) + bool(seconds) :], *(one for row in others for one in row[len(below) :])):
+        panel.set_axis_off()
+    for panel, metric in zip((one for row in others for one in row), below, strict=False):
+        draw_against_lead(panel, metric)
+        if metric.score.key == SPREAD_SKILL:
+            panel.axhline(1, lw=1, color=plot.INK, ls="--", zorder=2)
     for panel, metric in zip(axes, metrics, strict=False):
         draw_against_lead(panel, metric)
     if seconds:
-        draw_against_seconds(axes[-1], metrics[0], seconds)
+        draw_against_seconds(axes[len(metrics)], metrics[0], seconds)
     handles, names = axes[0].get_legend_handles_labels()
     made.legend(
         handles,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from microevo.benchmark.bootstrap import FEWEST, LEVEL, Interval, not_significant, single_runs
 from microevo.benchmark.competitors import BASELINE, REFERENCE
-from microevo.benchmark.leaderboard import Leaderboard
+from microevo.benchmark.leaderboard import SPREAD_SKILL, Leaderboard
 from microevo.benchmark.results import ScoreTable
 
 PERCENT = f"{100 * LEVEL:.0f} %"
@@ -63,7 +63,7 @@ def findings(board: Leaderboard, table: ScoreTable, cost: pd.DataFrame) -> Findi
             f"The truth is zero everywhere in {board.zero_frames} of {len(table.windows) * table.record['horizon']} target "
             "frames, for which a forecast that is not exact has an infinite relative L2, and so has its mean: compare RMSE."
         )
-    return Findings(facts, [*incomplete, *notes, *non_finite, *filter(None, [undefined, zero])])
+    return Findings(facts, [*incomplete, *notes, *_ensembles(board), *non_finite, *filter(None, [undefined, zero])])
 
 
 def _comparison(board: Leaderboard, horizon: int, cost: pd.DataFrame) -> tuple[list[Fact], list[str]]:
@@ -106,10 +106,37 @@ def _comparison(board: Leaderboard, horizon: int, cost: pd.DataFrame) -> tuple[l
     facts.append(_price(best, cost))
     all_known = all(math.isfinite(interval.mean) for interval in means.values())
     notes = [_significance(samples.independent, pairs, "" if all_known else " that have a mean")] if others else []
-    if runs := [name for name in single_runs(samples) if name in ranked]:
+    ensembles = [one.name for one in board.standings if one.members]
+    if runs := [name for name in single_runs(samples) if name in ranked and name not in ensembles]:
         trained = "one training" if len(runs) == 1 else "one training each"
         notes.append(f"{', '.join(runs)}: {trained}. Intervals are over trajectories and say nothing of another seed.")
     return facts, notes
+
+
+def _ensembles(board: Leaderboard) -> list[str]:
+    """Whether the spread of each ensemble says how large its error is."""
+    ratios = board.metric(SPREAD_SKILL.name)
+    notes = []
+    for one in board.standings:
+        if ratios is None or one.members is None or not math.isfinite(ratios.curves[one.name].mean.mean):
+            continue
+        curve = ratios.curves[one.name]
+        first, last = curve.at[0][[0, -1]]
+        at = (
+            f", {_number(first)} at lead 1 and {_number(last)} at lead {len(curve.at[0])}"
+            if len(curve.at[0]) > 1
+            else ""
+        )
+        verdict = "the interval contains 1: the spread tells how large the error is"
+        if board.rmse.independent == 1:
+            verdict = "a single trajectory does not tell more"
+        elif curve.mean.high < 1:
+            verdict = "over-confident, as the error is larger than the members' disagreement says"
+        elif curve.mean.low > 1:
+            verdict = "under-confident, as the error is smaller than the members' disagreement says"
+        ratio = _interval(curve.mean, board.rmse.independent > 1)
+        notes.append(f"{one.name}, {one.members} members: its spread is {ratio} times its error{at}; {verdict}.")
+    return notes
 
 
 def _significance(independent: int, pairs: Sequence[tuple[str, str]], which: str) -> str:

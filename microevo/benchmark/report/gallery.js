@@ -34,15 +34,19 @@ async function show() {
   const f = frames(), turn = ++drawn;
   if (!f) return;
   const field = f.fields[state.field], [from, to] = field.limits, span = (to - from) / (BLANK - 1);
-  const names = Object.keys(field.sprites);
-  const sprites = await Promise.all(names.map(name => sheet(field.sprites[name])));
+  const names = Object.keys(field.sprites), ensemble = Object.entries(field.ensembles[state.model]?.sprites ?? {});
+  const sprites = await Promise.all([...names.map(name => field.sprites[name]), ...ensemble.map(([, uri]) => uri)].map(sheet));
   if (turn !== drawn) return;  // the slider has moved on
   const read = Object.fromEntries(names.map((name, i) => [name, reader(sprites[i], f.size)]));
   const look = name => i => { const q = read[name](i); return q === BLANK ? NaN : (from + q * span - field.low) / (field.high - field.low); };
   const truth = names.find(name => role(name) === "truth"), model = state.model;
   paint($("truth"), f.size, FIELD, look(truth));
   paint($("forecast"), f.size, FIELD, look(model));
-  paint($("error"), f.size, ERROR, i => {
+  if (ensemble.length) ensemble.forEach(([panel], k) => {  // on the scale of this ensemble
+    const grey = reader(sprites[names.length + k], f.size);
+    paint($(panel), f.size, ERROR, i => grey(i) === BLANK ? NaN : grey(i) / (BLANK - 1));
+  });
+  else paint($("error"), f.size, ERROR, i => {
     const [p, q] = [read[model](i), read[truth](i)];
     return p === BLANK || q === BLANK ? NaN : 0.5 + (p - q) * span / (2 * field.error);
   });
@@ -66,7 +70,8 @@ function viewer() {
   state.window = Math.min(state.window, f.windows.length - 1);
   state.frame = Math.min(state.frame, f.leads.length - 1);
   $("gallery-note").textContent = "Truth, forecast and their difference, forecast minus truth. Colours end where the truth ends, the same for all models: values beyond keep the end colours, and grey is not a number (NaN)."
-    + (f.reduced > 1 ? ` Frames are shown at 1/${f.reduced} of their resolution.` : "") + " Press ← and → to move in time.";
+    + (f.reduced > 1 ? ` Frames are shown at 1/${f.reduced} of their resolution.` : "") + (Object.keys(f.fields[0].ensembles).length ? " An ensemble has a further panel, the spread of its members, and a colour scale of its own for error and spread: where the spread is dark, the forecast is not to be trusted." : "")
+    + " Press ← and → to move in time.";
   $("window").replaceChildren(...f.windows.map(([trajectory, start], i) => el("option", { value: i, selected: i === state.window }, `${trajectory}, from frame ${start}`)));
   $("fields").hidden = f.fields.length < 2;
   $("field").replaceChildren(...f.fields.map((field, i) => el("option", { value: i, selected: i === state.field }, field.name)));
@@ -85,9 +90,12 @@ function panels() {
     el("canvas", { id, role: "img", "aria-labelledby": `${id}-title` }), el("canvas", { class: "bar", id: `${id}-bar`, "aria-hidden": "true" }),
     el("div", { class: "limits" }, ...[low, (low + high) / 2, high].map(v =>
       el("span", {}, (+v.toFixed(Math.max(0, 2 - Math.floor(Math.log10(high - low))))).toString().replace("-", "\u2212")))));
+  const ensemble = field.ensembles[state.model], most = ensemble?.error ?? field.error;
+  $("panels").classList.toggle("four", ensemble !== undefined);
   $("panels").replaceChildren(panel("truth", "Truth", FIELD, field.low, field.high), panel("forecast", state.model, FIELD, field.low, field.high),
-    panel("error", "Error", ERROR, -field.error, field.error));
+    panel("error", "Error", ERROR, -most, most), ...(ensemble ? [panel("spread", "Spread", ERROR, 0, most)] : []));
   for (const [id, colours] of [["truth", FIELD], ["forecast", FIELD], ["error", ERROR]]) paint($(`${id}-bar`), [256, 1], colours, i => i / 255);
+  if (ensemble) paint($("spread-bar"), [256, 1], ERROR, i => 0.5 + i / 510);
   show();
 }
 let timer = null;

@@ -39,6 +39,9 @@ def gallery(protocol: ProtocolReport, size: int, windows: int) -> dict[str, Any]
             frames[name] = _reduce(table.frames(first[name]["label"])[:windows], size)
         except FileNotFoundError:
             continue
+    spreads = {
+        name: _reduce(table.spread(first[name]["label"])[:windows], size) for name in table.members if name in frames
+    }
     if TRUTH not in frames or len(frames) < 2:
         return None
     truth = frames[TRUTH]
@@ -57,14 +60,17 @@ def gallery(protocol: ProtocolReport, size: int, windows: int) -> dict[str, Any]
         "reduced": -(-max(record["image_shape"]) // size),
         "seeds": {name: first[name]["seed"] for name in frames},
         "fields": [
-            {"name": field} | _field({name: stack[:, :, number] for name, stack in frames.items()})
+            {"name": field}
+            | _field(*({name: stack[:, :, number] for name, stack in kind.items()} for kind in (frames, spreads)))
             for number, field in enumerate(protocol.fields)
         ],
         "rmse": rmse,
     }
 
 
-def _field(frames: dict[str, Float[np.ndarray, "n T h w"]]) -> dict[str, Any]:
+def _field(
+    frames: dict[str, Float[np.ndarray, "n T h w"]], spreads: dict[str, Float[np.ndarray, "n T h w"]]
+) -> dict[str, Any]:
     """Sheets of one field, and the values that their grey levels and colours stand for."""
     truth = frames[TRUTH]
     low, high = float(np.nanmin(truth)), float(np.nanmax(truth))
@@ -82,6 +88,18 @@ def _field(frames: dict[str, Float[np.ndarray, "n T h w"]]) -> dict[str, Any]:
         "limits": limits,
         "error": _round_up(min(max(largest, 0.1 * span), span)),
         "sprites": {name: _sprite(stack, limits) for name, stack in frames.items()},
+        "ensembles": {name: _ensemble(frames[name] - truth, spread, span) for name, spread in spreads.items()},
+    }
+
+
+def _ensemble(error: Float[np.ndarray, "n T h w"], spread: Float[np.ndarray, "n T h w"], span: float) -> dict[str, Any]:
+    """Sheets of the error of an ensemble and of its spread, on one scale of their own, so that the two compare."""
+    known = np.concatenate([abs(error), spread])
+    known = known[~np.isnan(known)]
+    most = _round_up(float(np.quantile(known, 0.999).clip(1e-6 * span, span)) if known.size else span)
+    return {
+        "error": most,
+        "sprites": {"error": _sprite(error, (-most, most)), "spread": _sprite(spread, (-most, most))},
     }
 
 

@@ -74,6 +74,7 @@ def _protocol(protocol: ProtocolReport) -> dict[str, Any]:
         "facts": [vars(fact) for fact in protocol.findings.facts],
         "notes": protocol.findings.notes,
         "metrics": [_score(metric) for metric in board.metrics],
+        "ensembles": [_score(metric) for metric in board.ensembles],
         "quantities": [_quantity(quantity) for quantity in board.quantities],
     }
 

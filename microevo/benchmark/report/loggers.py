@@ -54,10 +54,12 @@ def _name(curves: ScoreCurves) -> str:
 
 
 def _against_lead(protocol: ProtocolReport) -> list[ScoreCurves]:
-    """The metrics of the figure and each physical quantity: its values, or its errors where it has no single value."""
+    """The metrics of the figure, the scores of ensembles, and the values of each quantity, or its errors if it has none."""
     metrics = [protocol.board.metric(name) for name in ("rmse", "ssim")]
     quantities = [quantity.values or quantity.errors for quantity in protocol.board.quantities]
-    return [curves for curves in (*metrics, *quantities) if curves is not None and curves.curves]
+    return [
+        curves for curves in (*metrics, *protocol.board.ensembles, *quantities) if curves is not None and curves.curves
+    ]
 
 
 def _to_wandb(report: Report, logger: WandbLogger) -> None:

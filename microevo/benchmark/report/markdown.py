@@ -51,6 +51,7 @@ def _protocol(protocol: ProtocolReport) -> list[str]:
         f"![{protocol.name}]({figure_name(protocol.name)})",
         _table(board),
         *([notes] if notes else []),
+        *([f"### Ensembles\n\n{_ensembles(board)}"] if board.ensembles else []),
         *_further(board),
     ]
 
@@ -111,6 +112,19 @@ def _further(board: Leaderboard) -> list[str]:
         for heading, scores, columns in kinds
         if scores and columns
     ]
+
+
+def _ensembles(board: Leaderboard) -> str:
+    """CRPS of all forecasts, and spread and spread-skill ratio of ensembles, against lead time."""
+    names = [one.name for one in board.standings]
+    rows = {}
+    for curves in board.ensembles:
+        for name in (name for name in names if name in curves.curves):
+            curve = curves.curves[name]
+            intervals = [*(curve.at_leads[lead] for lead in board.leads), curve.mean]
+            rows[f"{curves.score.label}, {name}"] = [f"{interval.mean:.3g}" for interval in intervals]
+    heads = [*(f"at {lead}" for lead in board.leads), "mean over lead times"]
+    return _grid("CRPS of a single forecast: its mean absolute error", heads, rows)
 
 
 def _means(scores: Sequence[ScoreCurves], names: Sequence[str]) -> str:

@@ -55,7 +55,7 @@ function board() {
     el("thead", {}, el("tr", {}, head("Model", "name"), el("th", { scope: "col" }, whisker.title),
       ...list.flatMap((c, i) => [head(c.title, c.key, c.better), i === 0 && skilled ? head("Skill score", "skill", "higher") : null, i === 0 && lost ? head("Not finite", "non_finite") : null]))),
     el("tbody", {}, ...rows.map(row => el("tr", { class: role(row.name) ? "fixed" : null },
-      el("th", { scope: "row" }, named(row.name, row.seeds === 1 ? "1 seed" : `${row.seeds} seeds`)),
+      el("th", { scope: "row" }, named(row.name, row.members ? `${row.members} members` : row.seeds === 1 ? "1 seed" : `${row.seeds} seeds`)),
       el("td", {}, whisker.draw(row.name)),
       ...list.flatMap((c, i) => {
         const interval = c.of(row.name), best = c.best !== null && interval[0] === c.best && rivals(row.name);
@@ -146,6 +146,22 @@ function physics() {
   grid($("errors"), "Quantity", names, all.filter(q => Object.keys(q.errors.curves).length).map(q => q.errors));
 }
 
+// ---------------------------------------------------------------- ensembles
+function ensembles() {
+  const protocol = P(), all = protocol.ensembles, names = protocol.board.map(row => row.name), lost = new Map(protocol.board.map(row => [row.name, row.non_finite]));
+  $("ensembles").hidden = !all.length;
+  $("ensembles-key").replaceChildren(...names.filter(name => all.some(s => name in s.curves)).map(name => el("span", {}, swatch(name), name)));
+  $("ensembles-charts").replaceChildren();
+  all.forEach((score, i) => {
+    const box = el("div", { class: "chart", id: `ensemble${i}` }), output = el("output"), ratio = score.name === "spread_skill";
+    $("ensembles-charts").append(el("figure", {}, heading(score.title, score.unit === "field" ? "1" : score.unit), box, output));
+    const series = names.filter(name => name in score.curves).map(name => ({ name, nonFinite: lost.get(name), at: score.curves[name].at }));
+    curve(box, { series, title: `${score.title} against lead time`, height: 230, zero: true, log: !ratio && state.logEnsembles, level: ratio ? 1 : null,
+      read(lead) { output.textContent = `Lead ${lead}: ` + series.map(s => `${s.name} ${number(s.at[0][lead - 1])}`).join(", "); } });
+  });
+  grid($("ensembles-scores"), "Mean over lead times", names.filter(name => all.some(s => name in s.curves)), all.map(score => ({ ...score, head: score.label })));
+}
+
 /** A table of means with their intervals, a row for each score; the lowest is bold where lower is better. */
 function grid(node, corner, names, rows) {
   node.replaceChildren(
@@ -160,7 +176,7 @@ function grid(node, corner, names, rows) {
     })));
 }
 
-function curves() { charts = []; against(); physics(); }
+function curves() { charts = []; against(); ensembles(); physics(); }
 
 // ---------------------------------------------------------------- cost, all protocols, sources
 function cost() {
@@ -254,6 +270,7 @@ $("metric").onchange = event => { state.metric = event.target.value; board(); cu
 $("every").onchange = event => { state.every = event.target.checked; board(); };
 $("bin-lead").onchange = event => { state.binLead = +event.target.value; curves(); };
 $("log-physics").onchange = event => { state.logPhysics = event.target.checked; curves(); };
+$("log-ensembles").onchange = event => { state.logEnsembles = event.target.checked; curves(); };
 $("log").onchange = event => { state.log = event.target.checked; curves(); };
 $("window").onchange = event => { state.window = +event.target.value; show(); };
 $("field").onchange = event => { state.field = +event.target.value; panels(); };
