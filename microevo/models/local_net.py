@@ -15,6 +15,7 @@ from microevo.models.conditioning import ParameterEncoder
 from microevo.models.continuation import continued, cropped
 from microevo.models.forecaster import ParameterValues
 from microevo.models.network import Boundary, NetworkForecaster
+from microevo.models.recurrence import fit_recurrence, prolonged
 
 WALL = 8  # pixels of the mirror image beyond a wall that the network sees
 PARAMETER_FEATURES = 32  # size of the vector that the parameters of a trajectory are embedded in
@@ -176,6 +177,8 @@ class LocalNet(NetworkForecaster):
         frames_in: Last frames that the network sees.
         frames_per_call: Frames that it advances in one call.
         context: Size of a vector that describes all past frames; 0 for none.
+        recurrence: Number of frames of a linear recurrence in time, fitted to the past frames, that each step starts from, so
+            that the network learns what is left of the change. 2 suits waves; with 0 a step starts from the last frame.
         head: How a change is applied. `free`: as it is. `mean-free`: less its mean. `conserving`: as the divergence of
             fluxes, so that the mean of every field is conserved to rounding. `bounded`: as it is, but the fields stay
             within the range of the training split.
@@ -202,6 +205,7 @@ class LocalNet(NetworkForecaster):
         frames_in: int = 1,
         frames_per_call: int = 1,
         context: int = 0,
+        recurrence: int = 0,
         head: Head = "free",
         **kwargs: Any,
     ):
@@ -214,11 +218,18 @@ class LocalNet(NetworkForecaster):
                 raise ValueError(f"{name} must be at least 1, but it is {value}")
         if frames_in > self.n_past:
             raise ValueError(f"frames_in must be at most n_past = {self.n_past}, but it is {frames_in}")
+        if recurrence and not 0 < recurrence < self.n_past:
+            raise ValueError(
+                f"recurrence must be below n_past = {self.n_past}, and not negative, but it is {recurrence}"
+            )
+        if recurrence and head in ("mean-free", "conserving"):
+            raise ValueError(f"a recurrence does not conserve the mean, but head is {head}; set it to free or bounded")
         if context and self.n_past < 2:
             raise ValueError(f"a context needs changes between past frames, but n_past is {self.n_past}")
         self.save_hyperparameters(logger=False)
         self.frames_in, self.frames_per_call = frames_in, frames_per_call
-        self.any_past = frames_in == 1 and not context  # then it looks at the last frame alone
+        self.recurrence = recurrence
+        self.any_past = frames_in == 1 and not context and not recurrence  # then it looks at the last frame alone
         self.head = head
         fluxes = 2 if head == "conserving" else 1
         names = self.parameter_names
@@ -288,8 +299,8 @@ class LocalNet(NetworkForecaster):
 
     @property
     def block_length(self) -> int | None:
-        """Number of frames in a step; None with a context, which comes from the frames before the forecast."""
-        return None if self.encoder is not None else self.frames_per_call
+        """Number of frames in a step; None with a context or a recurrence, which come from the frames before the forecast."""
+        return None if self.encoder is not None or self.recurrence else self.frames_per_call
 
     def forward(
         self, past: Float[Tensor, "B n_past C H W"], horizon: int, parameters: ParameterValues = None
@@ -305,11 +316,13 @@ class LocalNet(NetworkForecaster):
             ValueError: A parameter is missing or unknown.
         """
         context = self._context(past, parameters)
-        recent, frames = past[:, -self.frames_in :], []
+        coefficients = fit_recurrence(past, self.recurrence) if self.recurrence else None
+        memory = max(self.frames_in, self.recurrence)
+        recent, frames = past[:, -memory:], []
         for _ in range(math.ceil(horizon / self.frames_per_call)):
-            following = self.call(self.step, recent, context)
+            following = self.call(self.step, recent, context, coefficients)
             frames.append(following)
-            recent = torch.cat([recent, following], dim=1)[:, -self.frames_in :]
+            recent = torch.cat([recent, following], dim=1)[:, -memory:]
         return torch.cat(frames, dim=1)[:, :horizon]
 
     def _context(
@@ -323,18 +336,22 @@ class LocalNet(NetworkForecaster):
         return torch.cat(described, dim=1) if described else None
 
     def step(
-        self, recent: Float[Tensor, "B n C H W"], context: Float[Tensor, "B k"] | None = None
+        self,
+        recent: Float[Tensor, "B n C H W"],
+        context: Float[Tensor, "B k"] | None = None,
+        coefficients: Float[Tensor, "B C j"] | None = None,
     ) -> Float[Tensor, "B m C H W"]:
         """The `frames_per_call` frames that follow `recent`."""
         rows, columns = (self._margins(size) for size in recent.shape[-2:])
-        shown = continued(recent, rows, columns, self.net.periodic)
+        shown = continued(recent[:, -self.frames_in :], rows, columns, self.net.periodic)
         outputs = self.net((shown - self.center[:, None, None]) / self.spread[:, None, None], context)
         outputs = cropped(outputs, rows, columns).unflatten(1, (self.frames_per_call, -1, self.channels))
         changes = self._divergence(outputs) if self.head == "conserving" else outputs[:, :, 0]
         if self.head == "mean-free":
             changes = changes - changes.mean(dim=(-2, -1), keepdim=True)
         scale = self.change_rms[:, None, None]
-        following = recent[:, -1:] + (scale * changes).cumsum(dim=1)
+        start = recent[:, -1:] if coefficients is None else prolonged(recent, coefficients, self.frames_per_call)
+        following = start + (scale * changes).cumsum(dim=1)
         if self.head == "bounded":
             following = following.clamp(self.lowest[:, None, None], self.highest[:, None, None])
         return following

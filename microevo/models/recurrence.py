@@ -36,8 +36,12 @@ def fit_recurrence(past: Float[Tensor, "B n_past C H W"], order: int) -> Float[T
     return solution[..., 0].to(past.dtype)
 
 
-def advance(recent: Float[Tensor, "B order C H W"], coefficients: Float[Tensor, "B C k"]) -> Float[Tensor, "B 1 C H W"]:
-    """The frame that follows by the recurrence."""
-    weights = coefficients.transpose(1, 2)[..., None, None]  # B k C 1 1
-    latest_first = recent.flip(1)
-    return (weights[:, :-1] * latest_first).sum(dim=1, keepdim=True) + weights[:, -1:]
+def prolonged(
+    recent: Float[Tensor, "B n C H W"], coefficients: Float[Tensor, "B C k"], count: int
+) -> Float[Tensor, "B {count} C H W"]:
+    """The frames that follow by the recurrence."""
+    *weights, constant = coefficients[..., None, None].unbind(dim=2)
+    frames = list(recent[:, -len(weights) :].unbind(dim=1))
+    for _ in range(count):
+        frames.append(constant + sum(weight * frames[-lag] for lag, weight in enumerate(weights, start=1)))
+    return torch.stack(frames[-count:], dim=1)
