@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("microevo", "torch", "lightning", "torchmetrics", "numpy", "zarr")
 
@@ -61,6 +63,21 @@ def write_file(path: Path, content: str | bytes) -> None:
     """Write a text (as UTF-8) or bytes, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `write_file` has written as JSON.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:  # also of bytes that are not text
+        raise ValueError(f"{path} is damaged ({error}); restore it from a copy, or remove it") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is damaged (it should hold names and values); restore it from a copy, or remove it")
+    return record
 
 
 def free_path(path: Path) -> Path:

@@ -49,6 +49,13 @@ def test_new_frames_are_forecast_in_one_step(cli, best, frames):
     np.testing.assert_array_equal(TrajectoryStore.open("one.zarr").read(0), store.read(0))
 
 
+def test_a_checkpoint_at_a_url_is_refused():
+    with pytest.raises(
+        ValueError, match=r"checkpoints are read from disk, but s3://b/best.ckpt is a URL; download it first"
+    ):
+        predict("s3://b/best.ckpt", "frames.npy")
+
+
 def test_a_store_is_forecast_in_its_own_units(best, make_store, frames, tmp_path, capsys):
     values = np.stack([frames, 1 - frames], axis=2)
     store = make_store(

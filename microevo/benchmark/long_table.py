@@ -28,7 +28,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Int
 
-from microevo.provenance import atomic, write_file
+from microevo.provenance import atomic, read_record, write_file
 
 Kind = Literal["finite", "metric", "quantity", "quantity_error", "fit"]
 _WORD = pa.dictionary(pa.int32(), pa.string())
@@ -113,7 +113,7 @@ class LongTable:
         if not path.exists():
             write_file(path, json.dumps(settings, indent=2) + "\n")
             return
-        previous, now = json.loads(path.read_text()), json.loads(json.dumps(settings))
+        previous, now = read_record(path), json.loads(json.dumps(settings))
         for about in (previous, now):
             about["scores"] = sorted(about["scores"])
         meaning = {
@@ -132,7 +132,7 @@ class LongTable:
     def fingerprint(self, protocol: str, label: str) -> str | None:
         """Fingerprint of the competitor that made the scores of a group, None if there is no such group."""
         path = self.group(protocol, label) / "_about.json"
-        return json.loads(path.read_text())["fingerprint"] if path.exists() else None
+        return read_record(path)["fingerprint"] if path.exists() else None
 
     def part(self, protocol: str, label: str, number: int) -> Path:
         """The file of one group of windows."""

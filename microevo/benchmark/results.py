@@ -18,7 +18,7 @@ from microevo.benchmark.evaluation import Evaluation
 from microevo.benchmark.long_table import FINITE, SCHEMA, Block, Key, LongTable
 from microevo.data import WindowDataset
 from microevo.metrics import Metric, Quantity, find, rows_of
-from microevo.provenance import atomic, versions, write_file
+from microevo.provenance import atomic, read_record, versions, write_file
 
 RECORD, COST, VERSION = "benchmark.json", "cost.csv", 2  # the version of the columns of all tables
 WRITTEN = (RECORD, COST, "table", "frames", "summary.csv", "report.md", "report.html", ".*.part")
@@ -78,7 +78,7 @@ class Results:
         path = self.folder / RECORD
         if not path.exists():
             raise FileNotFoundError(f"there is no benchmark in {self.folder}; run it first, or correct --output")
-        record = json.loads(path.read_text())
+        record = read_record(path)
         if record.get("version") != VERSION:
             raise ValueError(
                 f"the results in {self.folder} were written by an earlier version of microevo, whose tables have other columns; "

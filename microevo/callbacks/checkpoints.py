@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from microevo.callbacks.averaging import check_averaged, end_exchange, expect_averaged_weights, start_averages
 from microevo.models.checkpoint import read_checkpoint
 from microevo.models.finite import is_finite
-from microevo.provenance import free_path, write_file
+from microevo.provenance import free_path, read_record, write_file
 
 RECORD = "checkpoints.json"
 FOLDER = "checkpoints"
@@ -88,7 +88,7 @@ def _find_unrecorded(run_dir: Path, which: str) -> Path | None:
 
 def _read_record(run_dir: Path) -> dict[str, str]:
     path = run_dir / RECORD
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_record(path) if path.exists() else {}
 
 
 class Interrupted(SystemExit):

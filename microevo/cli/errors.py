@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -105,7 +106,7 @@ def _exhausted(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
         return "computer"
-    words = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    words = ("out of memory", "_ALLOC_FAILED")  # of CUDA itself, and of cuBLAS, cuDNN and cuFFT
     # The error of a process that a command started has only its text.
     exhausted = isinstance(error, torch.OutOfMemoryError) or any(word in text for word in words)
     return "GPU" if exhausted and isinstance(error, RuntimeError) else ""
@@ -127,10 +128,12 @@ def quiet(command: str) -> Iterator[None]:
     """Drop advertisements, and warnings about code that is not the user's; print each of the others on a line."""
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     lightning = logging.getLogger("lightning.pytorch")
-    level = lightning.level
+    levels = {logger: logger.level for logger in (rank_zero, lightning)}
     rank_zero.addFilter(_is_informative)
     if command == "benchmark":  # it makes a trainer for each model
         lightning.setLevel(logging.WARNING)
+        rank_zero.setLevel(logging.INFO)
+        rank_zero.addFilter(_is_ours)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -138,12 +141,19 @@ def quiet(command: str) -> Iterator[None]:
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:
-        rank_zero.removeFilter(_is_informative)
-        lightning.setLevel(level)
+        for known in (_is_informative, _is_ours):
+            rank_zero.removeFilter(known)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _is_informative(record: logging.LogRecord) -> bool:
     return not any(part in record.getMessage() for part in UNINFORMATIVE_LOGS)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether microevo says something, rather than Lightning about its trainer."""
+    return record.levelno >= logging.WARNING or "lightning" not in Path(record.pathname).parts
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 DEBUG = "MICROEVO_DEBUG"
 COMMANDS = {
     "simulate": "simulate trajectories with a phase-field solver into a zarr store",
-    "import": "turn frames made by others (.npy, .npz, HDF5, PNG, TIFF, VTK) into a zarr store",
+    "import": "turn frames made by others (.npy, .npz, HDF5, PNG, TIFF, VTK, exodus) into a zarr store",
     "compare": "compare simulated trajectories with a published sample: descriptors, acceptance intervals, a picture",
     "fit": "train a model on a store",
     "validate": "evaluate a checkpoint on the validation split",

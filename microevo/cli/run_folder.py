@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import errno
 import fcntl
-import json
 import os
 import platform
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from microevo.callbacks.run import command_line, slurm_job
+from microevo.provenance import read_record
 
 LOCK = "run.lock"
 
@@ -115,4 +115,4 @@ def _records(parent: Path, pattern: str) -> Iterator[dict[str, Any]]:
     """What trainings have written about themselves, the newest first, each with its `folder`."""
     files = [path for folder in parent.glob(pattern) for path in folder.glob("run-fit*.json")]
     for path in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-        yield json.loads(path.read_text()) | {"folder": path.parent}
+        yield read_record(path) | {"folder": path.parent}

@@ -319,9 +319,7 @@ class TrainingCLI(LightningCLI):
         asked = self.ckpt_path
         if asked is None:
             return None
-        if "://" in str(asked):
-            raise ValueError(f"checkpoints are read from disk, but --ckpt_path is {asked}; download it first")
-        path = Path(asked)
+        path: str | Path = asked
         if asked in ("last", "best"):
             found = find_checkpoint(self.run_dir, "last" if asked == "last" else "best")
             if found is None and self.command == "fit" and asked == "last":

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from microevo.data.output import check_output, whole_store
-from microevo.data.readers import FrameSource, as_float32, open_frames
+from microevo.data.readers import FrameSource, Scale, as_float32, open_frames
 from microevo.data.schema import SPLITS, StoreSchema, check_split_names
 from microevo.data.splits import assign_splits, check_named_splits, connected_groups, frame_hashes
 from microevo.data.store import TrajectoryStore
@@ -24,8 +25,8 @@ def import_frames(
     output: str | Path,
     *,
     fields: Sequence[str] = ("c",),
-    frame_interval: float = 1.0,
-    spacing: float = 1.0,
+    frame_interval: float | None = None,
+    spacing: float | None = None,
     boundary: Literal["periodic", "no-flux", "unknown"] = "unknown",
     symmetries: list[Literal["shift", "flip", "rotate"]] = [],  # noqa: B006  (never changed; shown by --help)
     value_range: tuple[float, float] | None = None,
@@ -47,15 +48,17 @@ def import_frames(
 
     Args:
         input: A file of NumPy, HDF5, MATLAB or netCDF with trajectories (N, T, H, W) or (N, T, C, H, W), or with one
-            trajectory (T, H, W); a folder of numbered PNG, JPEG, TIFF or VTK (.vti) frames (one trajectory) or of such folders; a
-            TIFF file of many pages; or input and target frames in two files X_* and Y_*, given as either file or as
-            their folder. Files or folders that are called train, val and test give the splits.
+            trajectory (T, H, W); a folder of numbered PNG, JPEG, TIFF or VTK (.vti) frames (one trajectory) or of such
+            folders; a TIFF file of many pages, an exodus file (.e) on a regular grid, or a folder of these; or input and
+            target frames in two files X_* and Y_*, given as either file or as their folder. Files or folders that are
+            called train, val and test give the splits.
         output: Folder of the store. It appears once it is complete.
         fields: Names of the fields, in the order of the channels. Three fields take the channels of colour images, and
             arrays that are called like the fields are taken for them.
-        frame_interval: Time between frames [t0].
-        spacing: Distance between pixels [l0].
-        boundary: Boundary condition of the simulation.
+        frame_interval: Time between frames [t0]. With null it is what an exodus file says, and 1 for other files.
+        spacing: Distance between pixels [l0], likewise.
+        boundary: Boundary condition of the simulation. With periodic, nodes of an exodus file that repeat those of the other
+            side are left out.
         symmetries: Transformations that map a trajectory onto another possible trajectory: shift (periodic
             translation), flip, rotate (quarter turns).
         value_range: The two values that become 0 and 1 [units of the input]. With null all values are kept, except
@@ -86,6 +89,8 @@ def import_frames(
     with open_frames(
         input, fields=fields, dataset=dataset, axes=axes, scale_integers=value_range is None, frame_number=frame_number
     ) as source:
+        source = _without_repeated_nodes(source, str(input)) if boundary == "periodic" else source
+        scale = source.scale or Scale(frame_interval=1.0, first_frame=0.0, spacing=1.0, at_nodes=False)
         _, frames, channels, *image = source.shape
         if channels != len(fields):
             raise ValueError(
@@ -118,8 +123,9 @@ def import_frames(
                 "seed": seed,
             },
             command=command,
-            frame_interval=frame_interval,
-            spacing=spacing,
+            frame_interval=scale.frame_interval if frame_interval is None else frame_interval,
+            first_frame=scale.first_frame,
+            spacing=scale.spacing if spacing is None else spacing,
             boundary=boundary,
             symmetries=tuple(symmetries),
             per_trajectory={"group": groups},
@@ -136,8 +142,8 @@ def import_frames(
 
 def _check_settings(
     fields: Sequence[str],
-    frame_interval: float,
-    spacing: float,
+    frame_interval: float | None,
+    spacing: float | None,
     boundary: str,
     symmetries: Sequence[str],
     value_range: tuple[float, float] | None,
@@ -150,7 +156,7 @@ def _check_settings(
             f"{', '.join(fields) or 'none'} was given; rename them"
         )
     for name, value in {"frame_interval": frame_interval, "spacing": spacing}.items():
-        if not 0 < value < math.inf:
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be a positive number, but it is {value}")
     if boundary == "no-flux" and "shift" in symmetries:
         raise ValueError("the symmetry shift needs periodic boundaries, but boundary is no-flux; leave one out")
@@ -180,6 +186,30 @@ def _groups(source: FrameSource, value_range: tuple[float, float] | None, label:
             )
         hashes.append(frame_hashes(trajectory))
     return connected_groups(hashes)
+
+
+def _without_repeated_nodes(source: FrameSource, label: str) -> FrameSource:
+    """The frames without the last row and column, if they are nodes of a periodic mesh, which has each node of its edge twice.
+
+    Raises:
+        ValueError: The last row or column does not repeat the first one.
+    """
+    if source.scale is None or not source.scale.at_nodes:
+        return source
+
+    def read(i: int) -> np.ndarray:
+        frames = source.read(i)
+        tolerance = 1e-6 * float(np.ptp(frames))
+        ends = frames[..., -1, :] - frames[..., 0, :], frames[..., :, -1] - frames[..., :, 0]
+        if not all(np.abs(difference).max() <= tolerance for difference in ends):
+            raise ValueError(
+                f"boundary is periodic, but the values at opposite edges of the mesh in {label} differ; correct boundary"
+            )
+        return frames[..., :-1, :-1]
+
+    *sizes, height, width = source.shape
+    note = f"{label}: the nodes of the last row and column repeat those of the first, and were left out"
+    return replace(source, shape=(*sizes, height - 1, width - 1), read=read, notes=(*source.notes, note))
 
 
 # ------------------------------------------------------------------ writing and reporting

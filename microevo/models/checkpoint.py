@@ -18,6 +18,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: It is something else, or only a part, or holds objects that would have to be unpickled.
     """
+    if "://" in str(path):
+        raise ValueError(f"checkpoints are read from disk, but {path} is a URL; download it first")
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}; give a file that `fit` wrote")

@@ -2,7 +2,6 @@ import argparse
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 from lightning import Callback
@@ -16,15 +15,10 @@ from microevo.data import Range, TrajectoryDataModule, TrajectoryStore, generate
 
 
 def test_the_overview_lists_every_command_at_once():
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        words = [sys.executable, "-X", "importtime", "-m", "microevo", "--help"]
-        shown = subprocess.run(words, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+    words = [sys.executable, "-X", "importtime", "-m", "microevo", "--help"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True)
     imported = {line.rsplit("|", 1)[-1].strip() for line in shown.stderr.splitlines()}
     assert not imported & {"torch", "lightning", "numpy", "jsonargparse", "zarr", "wandb"}
-    assert min(seconds) < 1
     for name, line in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(line)}$", shown.stdout, re.MULTILINE)
 

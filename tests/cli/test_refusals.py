@@ -148,6 +148,7 @@ def cuda_is_out_of_memory():
             RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
             "the computer has",
         ),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), "the GPU has"),
         (MemoryError(), "the computer has"),
     ],
 )

@@ -97,6 +97,14 @@ def test_the_best_of_an_old_run_is_found_without_a_record(cli, small_store):
     refused.refusal("best-v1.ckpt, best.ckpt", "give one by its path", code=1)
 
 
+def test_a_damaged_record_of_checkpoints_is_one_sentence(cli, trained):
+    shutil.copytree(trained, "run")
+    Path("run/checkpoints.json").write_text('{"last": ')
+    for command, which in (("test", "best"), ("fit", "last")):
+        refused = cli(command, "--config", "tiny.yaml", "--run_dir=run", f"--ckpt_path={which}")
+        refused.refusal("run/checkpoints.json is damaged", "restore it from a copy, or remove it", code=1)
+
+
 def test_a_run_whose_last_checkpoint_is_gone_does_not_begin_again(cli):
     assert cli("fit", "--config", "tiny.yaml").code == 0
     best = Path("runs/tiny/checkpoints/best.ckpt").read_bytes()

@@ -112,6 +112,9 @@ def test_time_before_trajectories_is_suspected(tmp_path, imported, capsys) -> No
     np.save(tmp_path / "set.npy", slow)
     imported(tmp_path / "set.npy")
     assert "may be time" not in capsys.readouterr().err
+    np.save(tmp_path / "set.npy", slow[0, :, None])  # (T, 1, H, W)
+    imported(tmp_path / "set.npy")
+    assert "each trajectory then has one frame, so that the first axis may be time" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------ formats
@@ -129,6 +132,12 @@ def test_matlab_files(tmp_path, imported, frames) -> None:
         file["c"] = frames.transpose(2, 3, 1, 0).transpose()  # MATLAB's (H, W, T, N)
         file["c"].attrs["MATLAB_class"] = np.bytes_("single")
     np.testing.assert_array_equal(imported(tmp_path / "seven.mat", axes="HWTN")[:, :, 0], frames)
+
+
+def test_arrays_in_a_struct_of_matlab(tmp_path, imported, frames) -> None:
+    scipy.io.savemat(tmp_path / "five.mat", {"run": {"c": frames, "x": np.arange(3.0)}})
+    np.testing.assert_array_equal(imported(tmp_path / "five.mat")[:, :, 0], frames)
+    np.testing.assert_array_equal(imported(tmp_path / "five.mat", dataset="run/c")[:, :, 0], frames)
 
 
 def test_netcdf_files(tmp_path, imported, frames) -> None:
@@ -166,6 +175,24 @@ def test_a_group_for_each_trajectory(tmp_path, imported, frames, settings) -> No
             file[f"run{i}/grid/x"] = np.arange(9)
     read = imported(tmp_path / "set.h5", **settings)[:, :, 0]
     np.testing.assert_array_equal(read, np.stack([frames[i % 3] + i for i in range(12)]))
+
+
+@pytest.mark.parametrize("settings", [{}, {"dataset": "*/c, */T"}])
+def test_a_group_of_several_fields_for_each_trajectory(tmp_path, imported, frames, settings) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        for i, trajectory in enumerate(frames):
+            file[f"run{i}/c"], file[f"run{i}/T"], file[f"run{i}/other"] = trajectory, 1 - trajectory, 2 * trajectory
+    read = imported(tmp_path / "set.h5", fields=["c", "T"], **settings)
+    np.testing.assert_array_equal(read, np.stack([frames, 1 - frames], axis=2))
+    np.testing.assert_array_equal(imported(tmp_path / "set.h5", fields=["T"])[:, :, 0], 1 - frames)
+    with pytest.raises(ValueError, match=r"it holds run0/T .* and 3 more; name one with dataset"):
+        imported(tmp_path / "set.h5", fields=["phi"])
+    with h5py.File(tmp_path / "set.h5", "a") as file:
+        del file["run1/T"]
+    with pytest.raises(
+        ValueError, match=r"has 3 arrays like run0/c but 2 like run0/T; each trajectory needs all fields"
+    ):
+        imported(tmp_path / "set.h5", fields=["c", "T"], **settings)
 
 
 # ------------------------------------------------------------------ what the numbers mean

@@ -482,10 +482,8 @@ def test_killed_and_interrupted_simulations_end_in_the_same_bytes(tmp_path, reci
 
     stopped = _start(tmp_path, *several)
     _wait_for(_written(store) + 2, store, stopped)
-    pressed = time.monotonic()
     os.killpg(stopped.pid, signal.SIGINT)  # Ctrl-C reaches every process
     _, printed = stopped.communicate(timeout=60)
-    assert time.monotonic() - pressed < 10
     assert stopped.returncode == 130
     assert printed.strip().splitlines()[-1] == "microevo: interrupted; the same command resumes"
     assert "Traceback" not in printed

@@ -68,6 +68,7 @@ def test_frames_are_ordered_by_value(tmp_path: Path, imported, names: list[str])
         (["2024-05-31.png", "2024-06-01.png"], r"ambiguous: several numbers .*2024-05-31.png \(2024, 05, 31\)"),
         (["v2.8.png", "v2.9.png", "v2.10.png"], r"decimals or counters, as in v2.10.png \(2.10\)|decimals or counters"),
         (["c_-1.png", "c_-2.png"], r"a sign or a separator"),
+        (["t-2.png", "t-1.png", "t0.png"], r"a - before some of the numbers"),
         (["c_1.png", "c_2_new3.png"], r"names with different counts of numbers"),
         (["c_0.1.png", "c_0.2.png", "c_0.37.png"], r"not evenly spaced"),
         (["c_0.1.png", "c_0.2.png", "c_0.4.png"], r"misses 0.3;"),
@@ -108,6 +109,18 @@ def test_one_picture_beside_folders_is_refused(tmp_path: Path, imported, overvie
     (tmp_path / "runs" / overview).unlink()
     (tmp_path / "runs" / "log.txt").write_text("not an image")
     assert (len(imported(tmp_path / "runs")), 6) == (3, 6)
+    save(tmp_path / "runs" / "run0" / "zoom" / "x0.png", np.zeros((2, 2), np.uint8))
+    with pytest.raises(ValueError, match=r"run0 holds images \(f0.png\) beside folders of images \(zoom\)"):
+        imported(tmp_path / "runs", overwrite=True)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path, imported) -> None:
+    (tmp_path / "runs" / "empty").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds neither numbered PNG, JPEG, TIFF or VTK frames"):
+        imported(tmp_path / "runs")
+    save_series(tmp_path / "runs" / "run0", ["f0.png", "f1.png"])
+    with pytest.raises(ValueError, match=r"same frames, but .*empty has 0 and .*run0 has 2"):
+        imported(tmp_path / "runs")
 
 
 def test_folders_named_after_splits_keep_them(tmp_path: Path, imported) -> None:

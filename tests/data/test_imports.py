@@ -7,6 +7,7 @@ import h5py
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import scipy.io
 import xarray as xr
 
 from microevo.data.imports import import_frames
@@ -294,20 +295,37 @@ def test_bad_arrays(tmp_path: Path, place: Path, frames: np.ndarray, fault: str,
     refused(path, place, message)
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".mat", ".nc"])
 def test_damaged_and_foreign_files(tmp_path: Path, place: Path, frames: np.ndarray, suffix: str) -> None:
     path = tmp_path / f"set{suffix}"
     if suffix == ".npy":
         np.save(path, frames)
     elif suffix == ".npz":
         np.savez(path, frames)
+    elif suffix == ".mat":
+        scipy.io.savemat(path, {"c": frames})
+    elif suffix == ".nc":
+        with scipy.io.netcdf_file(path, "w") as file:
+            for axis, size in zip("NTHW", frames.shape, strict=True):
+                file.createDimension(axis, size)
+            file.createVariable("c", "f4", tuple("NTHW"))[:] = frames
     else:
         with h5py.File(path, "w") as file:
             file["c"] = frames
     whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"hello", b""):
+    for content in (whole[: len(whole) // 2], whole[:100], b"hello", b""):
         path.write_bytes(content)
         refused(path, place, rf"set{suffix} cannot be read as {suffix} .*damaged or of another format")
+
+
+def test_options_for_another_kind_of_input_are_refused(tmp_path: Path, place: Path, frames: np.ndarray) -> None:
+    np.save(tmp_path / "set.npy", frames)
+    refused(tmp_path / "set.npy", place, "not a folder of images; leave frame_number out", frame_number="t(.)")
+    (tmp_path / "stack.tif").touch()
+    refused(tmp_path / "stack.tif", place, "not a file of named arrays; leave axes out", axes="THW")
+    refused(tmp_path / "stack.tif", place, "not a file of named arrays; leave dataset out", dataset="c")
+    (tmp_path / "run").mkdir()
+    refused(tmp_path / "run", place, "not an array; leave axes out", axes="THW")
 
 
 def test_inputs_that_are_none(tmp_path: Path, place: Path, frames: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from toy_windows import trainer
 
 from microevo.benchmark import Protocol
 from microevo.benchmark.competitors import Model
+from microevo.cli.errors import quiet
 from microevo.data import TrajectoryDataModule, Window
 from microevo.models import FCN, ConvLSTM, LocalNet
 from microevo.models.continuation import continued, cropped, halves
@@ -82,7 +83,9 @@ def test_test_and_benchmark_take_any_size_and_say_so_once(make_store, capsys, ca
     ]
     protocol = Protocol(store=str(store.path), n_past=2, horizon=3)
     windows = protocol.windows(["c"])
+    model._continued.clear()
     forecast = Model("ConvLSTM", model).prepare("2->3", protocol, windows, torch.device("cpu"))
     batch = Window(*(part[None] if isinstance(part, torch.Tensor) else torch.tensor([part]) for part in windows[0]))
-    with torch.no_grad():
+    with quiet("benchmark"), torch.no_grad():
         assert forecast(batch).shape == (1, 3, 1, 6, 10)
+    assert caplog.messages.count(said[0]) == 2

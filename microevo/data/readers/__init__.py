@@ -1,6 +1,6 @@
 """Readers of the file formats in which people keep trajectories."""
 
 from microevo.data.readers.formats import open_frames
-from microevo.data.readers.source import FrameSource, as_float32
+from microevo.data.readers.source import FrameSource, Scale, as_float32
 
-__all__ = ["FrameSource", "as_float32", "open_frames"]
+__all__ = ["FrameSource", "Scale", "as_float32", "open_frames"]

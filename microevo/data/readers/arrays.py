@@ -1,18 +1,21 @@
 """Arrays of trajectories in files of NumPy, MATLAB, HDF5 and netCDF."""
 
 import fnmatch
+import itertools
 import zipfile
 import zlib
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import h5py
 import numpy as np
 import scipy.io
+from scipy.io.matlab import MatReadError
 
 from microevo.data.readers.axes import NamedArray, array_source
 from microevo.data.readers.hdf5 import hdf5_arrays
@@ -21,6 +24,19 @@ from microevo.data.readers.source import FrameSource, InputError, join_channels,
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".he5", ".nc", ".nc4", ".mat")
 SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES, ".cdf")
+# A broken file raises a different error in each of numpy, scipy, zipfile and HDF5.
+BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    MatReadError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +64,9 @@ def open_array(path: Path, options: ArrayOptions, stack: ExitStack) -> FrameSour
     if suffix not in SUFFIXES:
         raise ValueError(
             f"{path} does not have a known format; give a {', '.join(SUFFIXES)} or .tif file, or a folder of numbered "
-            "PNG, JPEG, TIFF or VTK (.vti) frames"
+            "PNG, JPEG, TIFF or VTK (.vti) frames, or an exodus file (.e)"
         )
-    try:
+    with damage_named(path):
         if suffix == ".npy":
             if options.dataset is not None:
                 raise no_named_arrays(path, options.dataset)
@@ -60,12 +76,7 @@ def open_array(path: Path, options: ArrayOptions, stack: ExitStack) -> FrameSour
             array = np.empty(shape, dtype) if dtype.hasobject else np.load(path, mmap_mode="r")
             source = array_source(str(path), array, axes=options.axes, channels=len(options.fields))
         else:
-            source = _combined(path, _named_arrays(path, suffix, options.dataset, stack), options)
-    except InputError:
-        raise
-    # A broken file raises a different error in each of numpy, scipy, zipfile and HDF5.
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as {suffix} ({error}); it is damaged or of another format") from error
+            source = _combined(path, named_arrays(path, suffix, options.dataset, stack), options)
 
     def read(i: int) -> np.ndarray:
         try:
@@ -76,6 +87,18 @@ def open_array(path: Path, options: ArrayOptions, stack: ExitStack) -> FrameSour
             raise InputError(f"{path}, trajectory {i} {error}") from error
 
     return FrameSource(source.shape, read, notes=source.notes)
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be read that it is damaged."""
+    try:
+        yield
+    except InputError:
+        raise
+    except BROKEN as error:
+        suffix = path.suffix.lower()
+        raise ValueError(f"{path} cannot be read as {suffix} ({error}); it is damaged or of another format") from error
 
 
 def no_named_arrays(path: Path, dataset: str) -> InputError:
@@ -103,47 +126,64 @@ def _combined(path: Path, arrays: Mapping[str, NamedArray], options: ArrayOption
             decode=entry.decode,
         )
 
-    names, per_trajectory = _pick(path, arrays, options)
-    if per_trajectory:
-        sources = [source(name, channels, one_trajectory=True) for name in names]
-        _check_equal(path, names, sources)
-        return join_trajectories(sources)
-    if len(names) > 1:
-        sources = [source(name, 1) for name in names]
-        _check_equal(path, names, sources)
-        return join_channels(sources)
-    return source(names[0], channels)
+    columns, per_trajectory = _pick(path, arrays, options)
+    # An array of its own for each field, or one that holds all of them.
+    count = 1 if len(columns) > 1 else channels
+    by_field = [[source(name, count, per_trajectory) for name in names] for names in columns]
+    _check_equal(path, list(itertools.chain(*columns)), list(itertools.chain(*by_field)))
+    trajectories = [
+        join_channels(sources) if len(columns) > 1 else sources[0] for sources in zip(*by_field, strict=True)
+    ]
+    return join_trajectories(trajectories) if per_trajectory else trajectories[0]
 
 
-def _pick(path: Path, arrays: Mapping[str, NamedArray], options: ArrayOptions) -> tuple[list[str], bool]:
-    """Names of the arrays to read, and whether each is one trajectory rather than one field."""
+def _pick(path: Path, arrays: Mapping[str, NamedArray], options: ArrayOptions) -> tuple[list[list[str]], bool]:
+    """Names of the arrays to read, a list for each array of fields, and whether the entries of a list are trajectories."""
     listed = {name: entry for name, entry in arrays.items() if not entry.is_alias}
-    inside = ", ".join(f"{name} {entry.shape}" for name, entry in listed.items()) or "nothing"
+    inside = _listing(listed)
     if options.dataset is not None:
         names = [name.strip().strip("/") for name in options.dataset.split(",")]
-        if len(names) == 1 and "*" in names[0]:
-            matching = [name for name in listed if fnmatch.fnmatchcase(name, names[0])]
-            if not matching:
-                raise InputError(f"{path} has no dataset {options.dataset}; it holds {inside}")
-            return matching, True
-        for name in names:
-            if name not in arrays:
+        per_trajectory = all("*" in name for name in names)
+        columns = [fnmatch.filter(listed, name) if per_trajectory else [name] for name in names]
+        for name, found in zip(names, columns, strict=True):
+            if not found or not set(found) <= set(arrays):
                 raise InputError(f"{path} has no dataset {name}; it holds {inside}")
-        return names, False
+        _check_same_groups(path, columns)
+        return columns, per_trajectory
     candidates = [name for name, entry in listed.items() if len(entry.shape) in (4, 5) and entry.dtype.kind in "biuf"]
     candidates = candidates or [name for name, entry in listed.items() if len(entry.shape) == 3] or list(listed)
     if len(candidates) == 1:
-        return candidates, False
+        return [candidates], False
     leaves = {name: name.rpartition("/")[2] for name in candidates}
     by_field = [[name for name in candidates if leaves[name] == field] for field in options.fields]
     if all(len(found) == 1 for found in by_field):
-        return [found[0] for found in by_field], False
+        return by_field, False
+    if all(by_field):
+        _check_same_groups(path, by_field)
+        return by_field, True
     if len(candidates) > 1 and len(set(leaves.values())) == 1 and len({arrays[name].shape for name in candidates}) == 1:
-        return candidates, True
+        return [candidates], True
     raise InputError(
         f"{path} should hold one array (N, T, H, W) or (N, T, C, H, W), but it holds {inside}; name one with dataset, or "
         "one for each field, separated by commas"
     )
+
+
+def _listing(arrays: Mapping[str, NamedArray]) -> str:
+    """The first arrays of a file, for messages."""
+    shown = [f"{name} {entry.shape}" for name, entry in itertools.islice(arrays.items(), 6)]
+    others = len(arrays) - len(shown)
+    return ", ".join(shown) + (f" and {others} more" if others else "") or "nothing"
+
+
+def _check_same_groups(path: Path, columns: list[list[str]]) -> None:
+    """Check that each trajectory has all fields."""
+    lengths = {len(names) for names in columns}
+    if len(lengths) > 1:
+        few, many = min(columns, key=len), max(columns, key=len)
+        raise InputError(
+            f"{path} has {len(many)} arrays like {many[0]} but {len(few)} like {few[0]}; each trajectory needs all fields"
+        )
 
 
 def _check_equal(path: Path, names: list[str], sources: list[FrameSource]) -> None:
@@ -158,7 +198,8 @@ def _check_equal(path: Path, names: list[str], sources: list[FrameSource]) -> No
 # ------------------------------------------------------------------ formats
 
 
-def _named_arrays(path: Path, suffix: str, dataset: str | None, stack: ExitStack) -> dict[str, NamedArray]:
+def named_arrays(path: Path, suffix: str, dataset: str | None, stack: ExitStack) -> dict[str, NamedArray]:
+    """All arrays of a file, opened for as long as the stack."""
     if suffix == ".npz":
         return npz_arrays(path)
     if h5py.is_hdf5(path):
@@ -204,9 +245,17 @@ def _npy_header(stream: IO[bytes] | BufferedIOBase) -> tuple[tuple[int, ...], np
 def _mat_arrays(path: Path) -> dict[str, NamedArray]:
     """Files of MATLAB before 7.3."""
     arrays = {}
+
+    def add(name: str, values: np.ndarray) -> None:
+        if values.dtype.names and values.size == 1:  # a struct
+            for field in values.dtype.names:
+                add(f"{name}/{field}", values[field].item())
+        elif isinstance(values, np.ndarray):
+            arrays[name] = NamedArray(values.shape, values.dtype, lambda: values)
+
     for name, values in scipy.io.loadmat(path).items():
-        if isinstance(values, np.ndarray) and not name.startswith("__"):
-            arrays[name] = NamedArray(values.shape, values.dtype, lambda values=values: values)
+        if not name.startswith("__"):
+            add(name, values)
     return arrays
 
 

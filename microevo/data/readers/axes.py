@@ -140,6 +140,8 @@ def _likely_order(label: str, shape: Sequence[int], channels: int, one_trajector
 def _doubt(array: Array) -> str:
     """What to tell where frames change less from trajectory to trajectory than from time to time."""
     n, t = array.shape[:2]
+    if t == 1 < n:
+        return "; each trajectory then has one frame, so that the first axis may be time (--axes TCHW)"
     if min(n, t) < 2:
         return ""
 

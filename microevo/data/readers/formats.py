@@ -6,10 +6,11 @@ from pathlib import Path
 
 from microevo.data.location import is_url
 from microevo.data.readers.arrays import ArrayOptions, no_named_arrays, open_array
+from microevo.data.readers.exodus import EXODUS_SUFFIXES
 from microevo.data.readers.images import open_images
 from microevo.data.readers.pairs import find_pairs, is_half_of_pair, open_pair, open_pairs
 from microevo.data.readers.pixels import TIFF_SUFFIXES
-from microevo.data.readers.source import FrameSource
+from microevo.data.readers.source import FrameSource, InputError
 from microevo.data.readers.vtk import VTK_SUFFIX
 
 
@@ -27,7 +28,8 @@ def open_frames(
 
     Args:
         path: A file of NumPy, HDF5, MATLAB or netCDF, one of a pair `X_*`, `Y_*` of input and target frames, or a folder of
-            numbered images or VTK image data, of such folders, or of such pairs; or a TIFF file of many pages.
+            numbered images or VTK image data, of such folders, or of such pairs; or a TIFF file of many pages or an exodus
+            file.
         fields: Names of the fields. Three fields take the channels of a colour image, and arrays that are called like
             the fields are taken for them.
         dataset: Names of the arrays in a file of several, separated by commas, one for each field; with a `*` the
@@ -52,12 +54,28 @@ def open_frames(
             if dataset is not None and not pairs:
                 raise no_named_arrays(path, dataset)
             if pairs:
+                _check_unused(path, "a folder of images", frame_number=frame_number)
                 yield open_pairs(pairs, options, stack)
             else:
+                _check_unused(path, "an array", axes=axes)
                 yield open_images(path, fields, scale_integers, frame_number)
-        elif path.suffix.lower() in (*TIFF_SUFFIXES, VTK_SUFFIX):
+            return
+        _check_unused(path, "a folder of images", frame_number=frame_number)
+        if path.suffix.lower() in (*TIFF_SUFFIXES, VTK_SUFFIX, *EXODUS_SUFFIXES):
+            _check_unused(path, "a file of named arrays", dataset=dataset, axes=axes)
             yield open_images(path, fields, scale_integers)
         elif is_half_of_pair(path):
             yield open_pair(path.with_name("X" + path.name[1:]), options, stack)
         else:
             yield open_array(path, options, stack)
+
+
+def _check_unused(path: Path, kind: str, **options: str | None) -> None:
+    """Check that no option was given that is for another kind of input.
+
+    Raises:
+        InputError: One was.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{name} {value} was requested, but {path} is not {kind}; leave {name} out")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from microevo.data.readers.exodus import EXODUS_SUFFIXES, read_exodus
 from microevo.data.readers.numbering import natural_key, ordered_frames
 from microevo.data.readers.pairs import SPLIT_WORDS
 from microevo.data.readers.pixels import IMAGE_SUFFIXES, TIFF_SUFFIXES, read_image
-from microevo.data.readers.source import FrameSource
+from microevo.data.readers.source import FrameSource, Scale
 from microevo.data.readers.vtk import VTK_SUFFIX, read_vti
 
 Trajectory = list[Path]  # its frames, or one file that holds all of them
@@ -20,24 +21,39 @@ def open_images(
 ) -> FrameSource:
     """Open a folder of images as one trajectory, or a folder of such folders as one trajectory each.
 
-    A TIFF file of many pages is a trajectory too, alone or among others in a folder. Folders that are called train,
-    val and test give the splits. Files of VTK image data are frames like those of images.
+    A TIFF file of many pages or an exodus file is a trajectory too, alone or among others in a folder. Folders that are
+    called train, val and test give the splits. Files of VTK image data are frames like those of images.
 
     Args:
-        folder: The folder, or a TIFF file of many pages.
-        fields: Names of the fields. Three fields take the channels of a colour image, and VTK arrays have these names.
+        folder: The folder, or a file of many frames.
+        fields: Names of the fields. Three fields take the channels of a colour image, and the arrays of VTK and the variables
+            of exodus have these names.
         scale_integers: Whether to divide the integers of images by the largest value of their type.
         frame_number: Regular expression with one group, the frame number in the names.
 
     Raises:
         ValueError: There are no frames, their order is ambiguous, or they differ in number or size.
     """
+    scales: dict[Path, Scale] = {}
 
     def read_frames(path: Path) -> np.ndarray:
+        if path.suffix.lower() in EXODUS_SUFFIXES:
+            frames, scales[path] = read_exodus(path, fields)
+            if scales[path] != (first := next(iter(scales.values()))):
+                raise ValueError(
+                    f"all trajectories need the same times and spacing, but {next(iter(scales))} has {first} and {path} has "
+                    f"{scales[path]}; import them separately"
+                )
+            return frames
         if path.suffix.lower() == VTK_SUFFIX:
             return read_vti(path, fields)
         return read_image(path, len(fields), scale_integers)
 
+    source = _open(folder, frame_number, read_frames)
+    return replace(source, scale=next(iter(scales.values()), None))
+
+
+def _open(folder: Path, frame_number: str | None, read_frames: Callable[[Path], np.ndarray]) -> FrameSource:
     if folder.is_file():
         return _source([[folder]], read_frames)
     folders = _subfolders(folder)
@@ -61,14 +77,11 @@ def _trajectories(
 ) -> list[Trajectory]:
     """The trajectories of a folder: its frames, its files of many pages, or its folders of frames."""
     images, folders = _images(folder), _subfolders(folder)
-    with_images = [entry for entry in folders if _images(entry)]
-    if images and with_images:
-        raise ValueError(
-            f"{folder} holds images ({images[0].name}) beside folders of images ({with_images[0].name}), and only one of "
-            "them can be the frames; give the folder of a trajectory, or move the images elsewhere"
-        )
+    for entry in (folder, *folders):
+        _check_not_mixed(entry)
     if images:
-        if images[0].suffix.lower() in TIFF_SUFFIXES and len(read_frames(images[0])) > 1:
+        suffix = images[0].suffix.lower()
+        if suffix in EXODUS_SUFFIXES or (suffix in TIFF_SUFFIXES and len(read_frames(images[0])) > 1):
             return [[path] for path in images]
         return [ordered_frames(images, frame_number)]
     trajectories = [ordered_frames(_images(entry), frame_number) for entry in folders]
@@ -84,6 +97,16 @@ def _trajectories(
             "give a folder that does"
         )
     return trajectories
+
+
+def _check_not_mixed(folder: Path) -> None:
+    """Check that a folder does not hold images and folders of images."""
+    images, with_images = _images(folder), [entry for entry in _subfolders(folder) if _images(entry)]
+    if images and with_images:
+        raise ValueError(
+            f"{folder} holds images ({images[0].name}) beside folders of images ({with_images[0].name}), and only one of "
+            "them can be the frames; give the folder of a trajectory, or move the images elsewhere"
+        )
 
 
 def _source(
@@ -122,9 +145,8 @@ def _source(
 
 def _images(folder: Path) -> list[Path]:
     files = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
-    return [
-        path for path in files if path.suffix.lower() in (*IMAGE_SUFFIXES, VTK_SUFFIX) and not path.name.startswith(".")
-    ]
+    suffixes = (*IMAGE_SUFFIXES, VTK_SUFFIX, *EXODUS_SUFFIXES)
+    return [path for path in files if path.suffix.lower() in suffixes and not path.name.startswith(".")]
 
 
 def _subfolders(folder: Path) -> list[Path]:

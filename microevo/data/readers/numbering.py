@@ -24,10 +24,12 @@ def ordered_frames(paths: Sequence[Path], pattern: str | None) -> list[Path]:
     Raises:
         ValueError: The order is ambiguous, two frames have the same number, or a frame is missing.
     """
+    if not paths:
+        return []
     if pattern is not None:
         found = [(path, match) for path in paths if (match := _compiled(pattern).search(path.name))]
         texts = {path: match[1] for path, match in found}
-        if paths and not found:
+        if not found:
             raise ValueError(f"no image in {paths[0].parent} matches frame_number {pattern}, such as {paths[0].name}")
     else:
         texts = _number_texts(paths)
@@ -61,7 +63,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def _number_texts(paths: Sequence[Path]) -> dict[Path, str]:
     """The frame number in each name, as it is written."""
-    found = {path: NUMBER.findall(path.stem) for path in paths}
+    matches = {path: list(NUMBER.finditer(path.stem)) for path in paths}
+    found = {path: [match[0] for match in numbers] for path, numbers in matches.items()}
     for path, numbers in found.items():
         if not numbers:
             raise ValueError(f"{path} has no number in its name; number the frames from first to last")
@@ -76,6 +79,9 @@ def _number_texts(paths: Sequence[Path]) -> dict[Path, str]:
     chosen = {path: numbers[varying[-1]] for path, numbers in found.items()}
     if len(paths) > 1 and all(text.startswith("-") for text in chosen.values()):
         raise _ambiguous(found, "a - before each number, which is a sign or a separator")
+    starts = {path: numbers[varying[-1]].start() for path, numbers in matches.items()}
+    if len({path.stem[:start].endswith("-") for path, start in starts.items()}) > 1:  # as in `t-1`, `t0`
+        raise _ambiguous(found, "a - before some of the numbers, which is a sign or a separator")
     return chosen
 
 

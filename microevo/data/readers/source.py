@@ -9,6 +9,23 @@ Axes = tuple[int, ...]  # sizes of N T C H W
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Times and distances that a file gives.
+
+    Attributes:
+        frame_interval: Time between frames.
+        first_frame: Time of the first frame.
+        spacing: Distance between pixels.
+        at_nodes: Whether pixels are the nodes of a mesh. If it is periodic, the last row and column repeat the first.
+    """
+
+    frame_interval: float
+    first_frame: float
+    spacing: float
+    at_nodes: bool
+
+
+@dataclass(frozen=True)
 class FrameSource:
     """Trajectories in a file or folder.
 
@@ -17,12 +34,14 @@ class FrameSource:
         read: Reads trajectory `i` as (T, C, H, W), with the values that the format means.
         splits: The split of each trajectory, if the file names say it.
         notes: What was assumed in reading the input, in sentences.
+        scale: Times and distances, if the file gives them.
     """
 
     shape: Axes
     read: Callable[[int], np.ndarray]
     splits: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    scale: Scale | None = None
 
 
 class InputError(ValueError):
