@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  (if a test imported it first, its messages would go to what that test captures)
 import numpy as np
 import pytest
 import torch
