@@ -13,6 +13,7 @@ import torch
 import yaml
 from conftest import ROOT
 
+import microevo.metrics
 from microevo.cli import main
 from microevo.metrics import find
 
@@ -169,3 +170,11 @@ def test_the_readmes_code_runs(workplace, here):
     metric = find("mass_drift")
     assert metric is not None
     assert torch.allclose(metric(past + 0.25, past), torch.full((2, 10), 0.25))
+
+
+def test_the_functions_that_the_readme_names_are_public():
+    sentence = re.search(r"`microevo\.metrics` holds them all.*?others\.", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert sentence
+    names = re.findall(r"`(\w+)`", sentence.group())
+    assert len(names) >= 7
+    assert set(names) <= set(microevo.metrics.__all__)

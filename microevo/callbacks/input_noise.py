@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from microevo.models import Forecaster, WindowTransform
-from microevo.models.forecaster import WindowBatch
+from microevo.models.batch import WindowBatch
 
 
 class InputNoise(WindowTransform):

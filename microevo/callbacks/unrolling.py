@@ -8,7 +8,7 @@ import torch
 from lightning import LightningModule, Trainer
 
 from microevo.models import Forecaster, WindowTransform
-from microevo.models.forecaster import WindowBatch
+from microevo.models.batch import WindowBatch
 
 FORWARD = 1 / 3  # share of a training step without its backward pass, which takes twice as long
 

@@ -245,6 +245,16 @@ class TrainingCLI(LightningCLI):
         """Write forecasts."""
         self.trainer.predict(**kwargs, return_predictions=False, ckpt_path=self.checkpoint, weights_only=True)
 
+    def after_test(self) -> None:
+        """Say if nothing was evaluated; Lightning is silent then."""
+        option = f"limit_{'val' if self.subcommand == 'validate' else self.subcommand}_batches"
+        if getattr(self.trainer, option) == 0:
+            print(
+                f"{self.subcommand} took no batch, as --trainer.{option} = 0 has it: nothing was evaluated or written"
+            )
+
+    after_validate = after_predict = after_test
+
     def after_fit(self) -> None:
         """Say where the weights are and what to do with them."""
         if not self.trainer.is_global_zero or self.config[self.subcommand].trainer.fast_dev_run:

@@ -1,11 +1,29 @@
 """Metrics: pixel-wise errors, physical quantities with the statistics behind them, and the definitions of published tables."""
 
 from microevo.metrics.change import persistence_rmse, rms_change
-from microevo.metrics.compat import letap_microevoeval, microevoeval_total, ssim_openstl
+from microevo.metrics.compat import (
+    leapsr_microevoeval,
+    letap_microevoeval,
+    mae_openstl,
+    microevoeval_total,
+    mse_openstl,
+    psnr_openstl,
+    snr_openstl,
+    ssim_gaussian_openstl,
+    ssim_openstl,
+)
 from microevo.metrics.dendrite import dendrite_quantities, mean_gradient_magnitude, solid_fraction, tip_radius
 from microevo.metrics.distribution import histogram, total_variation, wasserstein
 from microevo.metrics.ensemble import crps, spread, spread_skill, squared_spread
-from microevo.metrics.grains import grain_quantities
+from microevo.metrics.grains import (
+    adjacent_grains,
+    grain_quantities,
+    grain_sides,
+    junction_angles,
+    relative_radii,
+    segment_grains,
+    triple_junctions,
+)
 from microevo.metrics.interface import (
     BoundaryProfile,
     contour_curvature,
@@ -17,7 +35,15 @@ from microevo.metrics.interface import (
 )
 from microevo.metrics.lead import LeadMetric
 from microevo.metrics.objects import area_fraction, areas, count_objects, label, object_areas, threshold_mask
-from microevo.metrics.particles import particle_quantities
+from microevo.metrics.particles import (
+    follow,
+    followed_areas,
+    growth_rates,
+    link,
+    merged_or_split,
+    particle_quantities,
+    particles_lost,
+)
 from microevo.metrics.pixel import (
     CorrelationTime,
     absolute_error,
@@ -52,7 +78,7 @@ from microevo.metrics.structure import (
     wave_numbers,
 )
 from microevo.metrics.trend import growth_exponent, slope
-from microevo.metrics.wave import DampedWave, fit_damped_wave, fit_frames, wave_quantities
+from microevo.metrics.wave import DampedWave, FrameWaves, fit_damped_wave, fit_frames, wave_quantities
 
 __all__ = [
     "Bins",
@@ -60,11 +86,13 @@ __all__ = [
     "CorrelationTime",
     "DampedWave",
     "Fit",
+    "FrameWaves",
     "LeadMetric",
     "Metric",
     "NotApplicableError",
     "Quantity",
     "absolute_error",
+    "adjacent_grains",
     "applicable",
     "area_fraction",
     "areas",
@@ -79,35 +107,50 @@ __all__ = [
     "find",
     "fit_damped_wave",
     "fit_frames",
+    "follow",
+    "followed_areas",
     "grain_boundary_profile",
     "grain_quantities",
+    "grain_sides",
     "growth_exponent",
+    "growth_rates",
     "histogram",
     "import_metrics",
     "interface_length",
     "interface_quantities",
     "interface_width",
+    "junction_angles",
     "label",
+    "leapsr_microevoeval",
     "letap_microevoeval",
+    "link",
+    "mae_openstl",
     "mean_gradient_magnitude",
     "mean_wave_number",
     "measure",
     "measure_errors",
+    "merged_or_split",
     "metric",
     "microevoeval_total",
     "mixture_quantities",
+    "mse_openstl",
     "object_areas",
     "particle_quantities",
+    "particles_lost",
     "peak_wave_number",
     "persistence_rmse",
     "power_spectrum",
     "psnr",
+    "psnr_openstl",
     "registered",
     "relative_l2",
+    "relative_radii",
     "rms_change",
     "rows_of",
+    "segment_grains",
     "shown",
     "slope",
+    "snr_openstl",
     "solid_fraction",
     "spinodal_quantities",
     "spread",
@@ -116,12 +159,14 @@ __all__ = [
     "squared_gradient",
     "squared_spread",
     "ssim",
+    "ssim_gaussian_openstl",
     "ssim_openstl",
     "structure_factor",
     "structure_quantities",
     "threshold_mask",
     "tip_radius",
     "total_variation",
+    "triple_junctions",
     "unit_for",
     "wasserstein",
     "wave_numbers",

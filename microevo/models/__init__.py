@@ -1,5 +1,6 @@
 """Forecasters: models that continue a sequence of past frames by any number of future frames."""
 
+from microevo.models.batch import WindowTransform
 from microevo.models.blockwise import BlockwiseForecaster, BlockwiseNet, rollout
 from microevo.models.conditioning import Conditioned
 from microevo.models.convgru import ConvGRU, ConvGRUNet
@@ -8,7 +9,7 @@ from microevo.models.e3dlstm import E3DLSTM, E3DLSTMNet
 from microevo.models.ensemble import Ensemble
 from microevo.models.fcn import FCN, SimVPNet
 from microevo.models.fno import FNO, FNONet
-from microevo.models.forecaster import Forecaster, WindowTransform
+from microevo.models.forecaster import Forecaster
 from microevo.models.load import load_model
 from microevo.models.local_net import LocalNet, StepNet
 from microevo.models.network import NetworkForecaster

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from microevo.models.batch import ParameterValues
 from microevo.models.ensemble import Ensemble
-from microevo.models.forecaster import Forecaster, ParameterValues
+from microevo.models.forecaster import Forecaster
 
 
 class ParameterEncoder(nn.Module):

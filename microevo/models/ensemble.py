@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from microevo.models.forecaster import Forecaster, ParameterValues
+from microevo.models.batch import ParameterValues
+from microevo.models.forecaster import Forecaster
 
 
 class Ensemble(nn.Module):

@@ -3,15 +3,16 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from microevo.metrics.span import Span, described
+from microevo.models.batch import ParameterValues, WindowBatch, WindowTransform
 from microevo.models.checkpoint import check_same_model, plain, read_checkpoint
 from microevo.models.continuation import continued, cropped, halves
 from microevo.models.finite import FiniteGuard
@@ -21,36 +22,6 @@ from microevo.models.scores import ForecastMetrics
 from microevo.processes.residual import EquationResidual
 
 TEST_LEADS = (1, 10, 50, 90, 190)
-ParameterValues = Float[Tensor, "B P"] | Mapping[str, float] | None  # of each sample, or by name the same for all
-
-
-@runtime_checkable
-class WindowBatch(Protocol):
-    """The parts of a batch that a forecaster reads. `microevo.data.Window` has them."""
-
-    @property
-    def past(self) -> Float[Tensor, "B n_past C H W"]: ...  # noqa: D102
-    @property
-    def future(self) -> Float[Tensor, "B n_future C H W"]: ...  # noqa: D102
-    @property
-    def trajectory(self) -> Int[Tensor, " B"]: ...  # noqa: D102
-    @property
-    def start(self) -> Int[Tensor, " B"]: ...  # noqa: D102
-    @property
-    def parameters(self) -> Float[Tensor, "B P"]: ...  # noqa: D102
-    def _replace(self, **parts: Any) -> "WindowBatch": ...
-
-
-class WindowTransform(Callback, ABC):
-    """A callback that changes the windows a model is trained on, such as their length. It applies to any model.
-
-    Those of a trainer are applied in their order. Random numbers come from torch's global generator, which each training step
-    starts anew, so that a resumed training is exact.
-    """
-
-    @abstractmethod
-    def transform(self, model: "Forecaster", batch: WindowBatch) -> WindowBatch:
-        """The windows of one training step, in place of `batch`, which stays as it is."""
 
 
 class Forecaster(OptimisedModule, ABC):

@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from microevo.models.batch import ParameterValues
 from microevo.models.conditioning import ParameterEncoder
 from microevo.models.continuation import continued, cropped
-from microevo.models.forecaster import ParameterValues
 from microevo.models.network import Boundary, NetworkForecaster
 from microevo.models.recurrence import fit_recurrence, prolonged
 
