@@ -1,7 +1,7 @@
 """The averaged scores of a protocol: means with their intervals, the ranking, and one table of all of it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -265,8 +265,7 @@ def metric_scores(record: Mapping[str, Any]) -> list[Score]:
         if find(metric["name"]) is None:  # its module is not imported here
             key = Key("metric", metric["name"])
             scores.append(Score(key=key, title=metric["title"], unit=metric["unit"], better=metric["better"]))
-    units = record.get("units", {}).values()
-    return [replace(score, unit=unit_for(score.unit, units)) for score in scores]
+    return _in_units(scores, record)
 
 
 def undefined(table: ScoreTable) -> dict[str, dict[str, int]]:
@@ -307,10 +306,16 @@ def _score(metric: Metric) -> Score:
     return Score(key=key, title=metric.title, unit=metric.unit, better=metric.better, whole=metric.whole)
 
 
+def _in_units(scores: Iterable[Score], record: Mapping[str, Any]) -> list[Score]:
+    """Scores in the unit that the fields of a protocol have."""
+    units = record.get("units", {}).values()
+    return [replace(score, unit=unit_for(score.unit, units)) for score in scores]
+
+
 def _ensembles(table: ScoreTable, leads: Sequence[int]) -> list[ScoreCurves]:
     """The scores of ensembles, and their spread-skill ratio, which follows from two means."""
     names = [one.name for one in registered() if one.of == "ensemble" and table.has(Key("metric", one.name))]
-    samples = {score: table.samples(score.key) for score in map(_score, shown(names))}
+    samples = {score: table.samples(score.key) for score in _in_units(map(_score, shown(names)), table.record)}
     for score, measured in samples.items():
         if score.key == CRPS:
             samples[score] = Samples(table.samples(MAE).values | measured.values, measured.groups)

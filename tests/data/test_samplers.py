@@ -128,7 +128,7 @@ def test_training_windows_are_transformed_as_a_whole(symmetric_store, cache) -> 
     found: dict[tuple[int, int], set[int]] = {}
     for _ in range(12):
         for batch in loader:
-            for past, future, trajectory, start in zip(*batch, strict=True):
+            for past, future, trajectory, start, _ in zip(*batch, strict=True):
                 source = torch.from_numpy(symmetric_store.read(int(trajectory), int(start), int(start) + 4))
                 window = torch.cat([past, future])
                 matching = [k for k, image in enumerate(images_of(source)) if torch.equal(image, window)]
@@ -140,6 +140,6 @@ def test_training_windows_are_transformed_as_a_whole(symmetric_store, cache) -> 
 
 def test_windows_for_evaluation_are_not_transformed(symmetric_store) -> None:
     for batch in module(symmetric_store).val_dataloader():
-        for past, future, trajectory, start in zip(*batch, strict=True):
+        for past, future, trajectory, start, _ in zip(*batch, strict=True):
             source = torch.from_numpy(symmetric_store.read(int(trajectory), int(start), int(start) + 4))
             assert torch.equal(torch.cat([past, future]), source)
