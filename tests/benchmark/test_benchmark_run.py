@@ -176,6 +176,7 @@ def test_totals_are_those_of_microevoeval(small_store, here):
     assert '"name":"letap_microevoeval_total"' in Path("results/report.html").read_text()
 
 
+@pytest.mark.slow  # two trainings and three benchmarks
 def test_a_model_that_was_trained_again_is_another_one(small_store, here):
     def train(seed: int) -> dict:
         torch.manual_seed(seed)

@@ -90,6 +90,7 @@ def test_scores_are_those_of_the_forecast_itself(small_store, tmp_path):
     assert set(table[table.competitor == "Persistence"].name) == {"finite", "mse", "mae"}
 
 
+@pytest.mark.slow  # several runs in several processes
 def test_no_number_depends_on_batches_processes_or_an_interruption(small_store, tmp_path):
     evaluation(small_store, tmp_path / "one", models(), batch_size=16).run(progress=False)
     one = read(tmp_path / "one")

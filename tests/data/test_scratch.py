@@ -22,6 +22,7 @@ import_frames(sys.argv[1], sys.argv[2])
 """
 
 
+@pytest.mark.slow  # imports that are killed
 @pytest.mark.parametrize("name", ["set.zarr", pytest.param("other.zarr", marks=pytest.mark.slow)])
 def test_the_next_import_removes_what_a_killed_one_left(tmp_path, name):
     np.save(tmp_path / "set.npy", np.random.default_rng(0).random((4, 3, 8, 8), dtype=np.float32))

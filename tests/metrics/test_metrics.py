@@ -199,6 +199,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow  # two processes
 def test_two_processes_with_uneven_samples_agree_with_one(frames, tmp_path):
     torch.save(frames, tmp_path / "frames.pt")
     ranks = [

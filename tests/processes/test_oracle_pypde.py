@@ -65,6 +65,7 @@ def difference(a: NDArray, b: NDArray) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
+@pytest.mark.slow  # an independent solver in small steps
 def test_an_independent_solver_converges_to_the_same_solution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("numba.config.DISABLE_JIT", True)  # py-pde would compile for longer than it then computes
     coarse, fine = theirs(COARSE), theirs(FINE)

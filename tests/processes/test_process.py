@@ -180,6 +180,7 @@ print(len(error) > 0, error.max() < 1e-8)
 """
 
 
+@pytest.mark.slow  # processes of their own
 def test_a_process_in_an_installed_package_is_simulated_and_benchmarked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: Callable
 ) -> None:
