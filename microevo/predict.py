@@ -16,7 +16,7 @@ from tqdm import tqdm
 from microevo.data import StoreSchema, TrajectoryStore
 from microevo.data.location import may_be_store
 from microevo.data.output import check_output, whole_store
-from microevo.data.parameters import known_parameters
+from microevo.data.parameters import known_parameters, parameter_rows
 from microevo.data.readers import as_float32, open_frames
 from microevo.forecast_store import conditioned, draw_forecasts, forecast_schema
 from microevo.metrics import spread
@@ -220,20 +220,16 @@ def _conditions(model: Forecaster, frames: _NewFrames, given: Mapping[str, float
         ValueError: A parameter is missing or unknown, or its value is not finite.
     """
     names, name = model.parameter_names, type(model).__name__
-    if unknown := [one for one in given if one not in names]:
-        known = f"conditioned on {', '.join(names)}, not on" if names else "not conditioned on"
-        raise ValueError(f"this {name} is {known} {', '.join(unknown)}; leave out --parameters.{unknown[0]}")
-    there = {} if frames.store is None or not names else known_parameters(frames.store)
-    if missing := [one for one in names if one not in given and one not in there]:
+    if unknown := [parameter for parameter in given if parameter not in names]:
+        what = f"conditioned on {', '.join(names)}, not on" if names else "not conditioned on"
+        raise ValueError(f"this {name} is {what} {', '.join(unknown)}; leave out --parameters.{unknown[0]}")
+    known = {} if frames.store is None or not names else known_parameters(frames.store)
+    if missing := [parameter for parameter in names if parameter not in given and parameter not in known]:
         raise ValueError(
             f"this {name} is conditioned on {', '.join(names)}, but {frames.label} does not say {', '.join(missing)}; give "
-            f"{' '.join(f'--parameters.{one} VALUE' for one in missing)}"
+            f"{' '.join(f'--parameters.{parameter} VALUE' for parameter in missing)}"
         )
-    values = np.empty((frames.shape[0], len(names)), np.float32)
-    for column, one in enumerate(names):
-        values[:, column] = given.get(one, there.get(one))
-        if not np.isfinite(values[:, column]).all():
-            raise ValueError(f"{one} is not a finite number for every trajectory of {frames.label}; give another value")
+    values = parameter_rows({**known, **given}, names, frames.shape[0], frames.label)
     for encoder in model.modules():
         if isinstance(encoder, ParameterEncoder) and (beyond := encoder.outside(torch.from_numpy(values))):
             warnings.warn(

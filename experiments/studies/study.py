@@ -3,7 +3,7 @@
     python experiments/studies/study.py --config experiments/studies/receptive-field.yaml
     make study NAME=receptive-field
 
-Every variant is a training of its own in `runs/studies`. What is done is kept: the same command goes on where it was
+Every variant is a training of its own in `runs/studies`. What is done is kept: the same command resumes where it was
 stopped, and the table and the picture always show what is done so far.
 """
 
@@ -25,10 +25,8 @@ from jsonargparse import ArgumentParser
 import microevo
 from microevo.data import TrajectoryStore
 from microevo.metrics.table import mean_at_leads
-from microevo.plot import frame_axes, save
-from microevo.provenance import write_file
-
-PERSISTENCE = "Persistence"
+from microevo.plot import BASELINE, frame_axes, save
+from microevo.provenance import read_record, write_file
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,11 @@ def train_and_test(study: Study, variant: str, options: dict[str, Any], seed: in
     """The row of one training, which is made unless it is there."""
     folder = runs / f"{re.sub(r'[^a-z0-9]+', '-', variant.lower()).strip('-')}-{seed}"
     record = folder / "study.json"
-    asked = {"experiment": study.experiment, "options": options, "seed": seed, "test": [study.n_past, study.horizon]}
+    settings = {"experiment": study.experiment, "options": options, "seed": seed, "test": [study.n_past, study.horizon]}
     if record.exists():
-        known = json.loads(record.read_text())
-        if known["asked"] != asked:
-            sys.exit(f"{folder} was trained with {known['asked']}, not {asked}; remove it to train it again")
+        known = read_record(record)
+        if known["settings"] != settings:
+            sys.exit(f"{folder} was trained with {known['settings']}, not {settings}; remove it to train it again")
         return known["row"]
     experiment = options.pop("experiment", study.experiment)
     words = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
@@ -107,7 +105,7 @@ def train_and_test(study: Study, variant: str, options: dict[str, Any], seed: in
     )  # fmt: skip
     row = {"variant": variant, "seed": seed, "core_minutes": round(minutes, 1)}
     row |= score(study, folder / "checkpoints" / "last.ckpt")
-    write_file(record, json.dumps({"asked": asked, "row": row}, indent=2) + "\n")
+    write_file(record, json.dumps({"settings": settings, "row": row}, indent=2) + "\n")
     return row
 
 
@@ -120,12 +118,12 @@ def score(study: Study, checkpoint: Path) -> dict[str, Any]:
     store = TrajectoryStore.open(study.store)
     table = microevo.evaluate(model, store, fields=[study.forecast_field or store.fields[0]])
     curves = mean_at_leads(table, "rmse")
-    own = next(name for name in curves.index if name != PERSISTENCE)
+    own = next(name for name in curves.index if name != BASELINE)
     squares = table[(table["metric"] == "mse") & (table["model"] == own)].groupby("trajectory")["value"].mean()
     row = {"parameters": sum(p.numel() for p in model.parameters()), "rmse_mean": curves.loc[own].mean()}
     row |= {f"rmse_{lead}": curves.loc[own, lead] for lead in study.leads}
     row |= {"median_trajectory": np.sqrt(squares.median()), "worst_trajectory": np.sqrt(squares.max())}
-    return row | {"persistence_mean": curves.loc[PERSISTENCE].mean()}
+    return row | {"persistence_mean": curves.loc[BASELINE].mean()}
 
 
 def markdown(study: Study, name: str, table: pd.DataFrame) -> str:
@@ -192,9 +190,7 @@ def command(*words: str) -> float:
     done = subprocess.run([sys.executable, "-m", "microevo", *words], env=os.environ | {"OMP_NUM_THREADS": "1"})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
-        sys.exit(
-            f"microevo {words[0]} ended with exit code {done.returncode}; the study goes on from here when it is called again"
-        )
+        sys.exit(f"microevo {words[0]} ended with exit code {done.returncode}; the same command resumes from here")
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
 
 

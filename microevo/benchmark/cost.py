@@ -210,7 +210,7 @@ def forecast_rmse(
     """
     windows = zip(past[:, None], *(rows[:, None] for rows in conditions), strict=True)
     with _evaluating(forecaster), torch.no_grad():
-        return mean_rmse(torch.cat([forecaster(one, future.shape[1], *row) for one, *row in windows]), future)
+        return mean_rmse(torch.cat([forecaster(window, future.shape[1], *row) for window, *row in windows]), future)
 
 
 def measure_seconds(

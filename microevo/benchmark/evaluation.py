@@ -125,13 +125,13 @@ class Scores:
     @property
     def of_ensembles(self) -> list[Metric]:
         """What is measured on the members of an ensemble, beside what is measured on their mean."""
-        return [one for one in registered() if one.of == "ensemble"]
+        return [metric for metric in registered() if metric.of == "ensemble"]
 
     def ensemble(self, members: Float[Tensor, "M B T C H W"], target: Float[Tensor, "B T C H W"]) -> dict[Key, Block]:
         """Compute each score of an ensemble by window and lead time; NaN where the mean of the members is not finite."""
         finite = squared_error(members.mean(dim=0), target).isfinite()
         leads = np.arange(1, target.shape[1] + 1)
-        values = {one.name: torch.where(finite, one(members, target), torch.nan) for one in self.of_ensembles}
+        values = {score.name: torch.where(finite, score(members, target), torch.nan) for score in self.of_ensembles}
         return {Key("metric", name): Block(value.numpy(), leads) for name, value in values.items()}
 
 
@@ -299,7 +299,7 @@ class Evaluation:
         physics = score.quantities(self.windows(protocol).trajectories[:1])
         names = [quantity.name for quantity in physics]
         if isinstance(competitor, EnsembleForecasts):
-            names += [one.name for one in score.of_ensembles]
+            names += [metric.name for metric in score.of_ensembles]
         return [*score.pixel, *names, *map(str, score.curve_leads)]
 
     def _numbers(self, task: Task) -> range:

@@ -314,7 +314,9 @@ def _in_units(scores: Iterable[Score], record: Mapping[str, Any]) -> list[Score]
 
 def _ensembles(table: ScoreTable, leads: Sequence[int]) -> list[ScoreCurves]:
     """The scores of ensembles, and their spread-skill ratio, which follows from two means."""
-    names = [one.name for one in registered() if one.of == "ensemble" and table.has(Key("metric", one.name))]
+    names = [
+        metric.name for metric in registered() if metric.of == "ensemble" and table.has(Key("metric", metric.name))
+    ]
     samples = {score: table.samples(score.key) for score in _in_units(map(_score, shown(names)), table.record)}
     for score, measured in samples.items():
         if score.key == CRPS:

@@ -110,7 +110,7 @@ class Results:
                     f"{self.folder} holds results of {name} for the fields {', '.join(self.record['fields'])}, but "
                     f"{', '.join(evaluation.fields)} are asked for; choose another --output"
                 )
-            trained = (one for one in evaluation.competitors if isinstance(one, Model | EnsembleForecasts))
+            trained = (entry for entry in evaluation.competitors if isinstance(entry, Model | EnsembleForecasts))
             for model in trained:
                 if evaluation.table.fingerprint(name, model.label) not in (None, model.fingerprint(name)):
                     raise FileExistsError(
@@ -201,7 +201,7 @@ class ScoreTable:
     @property
     def members(self) -> dict[str, int]:
         """Number of members of each ensemble."""
-        return {str(one["name"]): one["members"] for one in self.competitors if "members" in one}
+        return {str(entry["name"]): entry["members"] for entry in self.competitors if "members" in entry}
 
     def block(self, label: str, key: Key) -> Block | None:
         """The values of a competitor by window and lead time, None if there are none."""
@@ -286,9 +286,9 @@ def _stored(key: Key) -> Key:
     return key._replace(name=rows_of(key.name)) if key.kind == "metric" else key
 
 
-def _competitor_record(one: Competitor) -> dict[str, Any]:
-    record = {"label": one.label, "name": one.name, "seed": one.seed}
-    return record | ({"members": len(one.members)} if isinstance(one, EnsembleForecasts) else {})
+def _competitor_record(competitor: Competitor) -> dict[str, Any]:
+    record = {"label": competitor.label, "name": competitor.name, "seed": competitor.seed}
+    return record | ({"members": len(competitor.members)} if isinstance(competitor, EnsembleForecasts) else {})
 
 
 def _protocol_record(evaluation: Evaluation, name: str) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def run(
         name: [Model(name, path) for path in ([paths] if isinstance(paths, str) else paths)]
         for name, paths in checkpoints.items()
     }
-    competitors: list[Competitor] = [one for seeds in models.values() for one in seeds]
+    competitors: list[Competitor] = [model for seeds in models.values() for model in seeds]
     competitors += _ensembles(ensembles, models)
     competitors += _external(predictions, list(chosen), list(protocols))
     if "Persistence" not in checkpoints:

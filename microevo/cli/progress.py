@@ -56,7 +56,8 @@ class Progress(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why a training ends before its planned end."""
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        # A resumed run knows why the earlier one ended, too, and has not stopped for it.
+        for callback in trainer.callbacks if trainer.should_stop else ():  # type: ignore[attr-defined]
             if isinstance(callback, EarlyStopping) and (reason := callback.stopping_reason_message):
                 self._say(trainer, f"stopped early after step {trainer.global_step}: {' '.join(reason.split())}")
 

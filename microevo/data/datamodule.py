@@ -10,13 +10,14 @@ from jaxtyping import Float
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
+from microevo.data.parameters import process_of
 from microevo.data.resident import ResidentLoader
 from microevo.data.samplers import EvaluationSampler, ShuffledLoader, ShuffledSampler
 from microevo.data.sampling import sampled
 from microevo.data.store import TrajectoryStore
 from microevo.data.windows import ChangeStatistics, Window, WindowDataset
 from microevo.metrics.span import Span
-from microevo.processes import Process, find_process, rebuild
+from microevo.processes import Process
 
 
 class TrajectoryDataModule(LightningDataModule):
@@ -158,12 +159,11 @@ class TrajectoryDataModule(LightningDataModule):
     @property
     def pixels_per_frame(self) -> float | None:
         """How far the process reaches from one frame to the next, roughly [px]; None where it is not known."""
-        store = next((dataset.store for dataset in self.datasets.values()), None)
-        recipe = store.attributes["recipe"].get("process") if store is not None else None
-        if store is None or not isinstance(recipe, dict) or find_process(recipe["class_path"]) is None:
-            return None
-        distance = rebuild(**recipe).distance_per_frame
-        return None if distance is None else distance / store.attributes["spacing"]
+        for dataset in self.datasets.values():
+            process = process_of(dataset.store)
+            if process is not None and process.distance_per_frame is not None:
+                return process.distance_per_frame / dataset.store.attributes["spacing"]
+        return None
 
     @property
     def spans(self) -> dict[str, Span]:
@@ -187,19 +187,20 @@ class TrajectoryDataModule(LightningDataModule):
         """The process that the store was simulated with, and the parameters that vary, one value for each trajectory.
 
         Raises:
-            ValueError: The store was imported, or the model sees other fields than those of the equation.
+            ValueError: The process is not known, or the model sees other fields than those of the equation.
         """
         store = next(iter(self.datasets.values())).store
-        recipe = store.attributes["recipe"]
-        if "class_path" not in recipe.get("process", {}):
-            raise ValueError(f"{store.path} was not simulated by microevo, so that its process is not known")
-        process = rebuild(**recipe["process"])
+        process = process_of(store)
+        if process is None:
+            raise ValueError(
+                f"{store.path} was not simulated by microevo or an installed package, so that its process is not known"
+            )
         if (needed := [field.name for field in process.fields]) != self.fields:
             raise ValueError(
                 f"the equation of {type(process).__name__} has the fields {', '.join(needed)}, and the model sees "
                 f"{', '.join(self.fields)}"
             )
-        return process, {name: store.per_trajectory[name] for name in sampled(recipe)}
+        return process, {name: store.per_trajectory[name] for name in sampled(store.attributes["recipe"])}
 
     def training_parameters(self) -> Float[np.ndarray, "N P"]:
         """The parameters of the training trajectories."""

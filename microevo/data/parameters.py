@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from microevo.data.sampling import in_present_words
 from microevo.data.store import TrajectoryStore
-from microevo.processes import find_process
+from microevo.processes import Process, find_process, rebuild
 
 
 def parameter_values(store: TrajectoryStore, names: Sequence[str]) -> Float[np.ndarray, "N P"]:
@@ -24,12 +24,31 @@ def parameter_values(store: TrajectoryStore, names: Sequence[str]) -> Float[np.n
     known = known_parameters(store) if names else {}
     if missing := [name for name in names if name not in known]:
         raise ValueError(f"{store.path} has {_listed(store, known)}, not {', '.join(missing)}; choose among these")
-    values = np.empty((len(store), len(names)), np.float32)
+    return parameter_rows(known, names, len(store), str(store.path))
+
+
+def parameter_rows(
+    values: Mapping[str, np.ndarray | float], names: Sequence[str], trajectories: int, label: str
+) -> Float[np.ndarray, "{trajectories} P"]:
+    """The values of some parameters, one row for each trajectory, in float32.
+
+    Args:
+        values: A value for each trajectory, or one for all of them, by name.
+        names: The parameters, in the order of the axis P.
+        trajectories: Number of trajectories.
+        label: Where the values are from, for messages.
+
+    Raises:
+        ValueError: A value is not finite.
+    """
+    rows = np.empty((trajectories, len(names)), np.float32)
     for column, name in enumerate(names):
-        values[:, column] = known[name]
-        if not np.isfinite(values[:, column]).all():
-            raise ValueError(f"{name} of {store.path} is not a finite number in every trajectory; leave it out")
-    return values
+        rows[:, column] = values[name]
+        if not np.isfinite(rows[:, column]).all():
+            raise ValueError(
+                f"{name} is not a finite number for every trajectory of {label}; give another value, or leave it out"
+            )
+    return rows
 
 
 def known_parameters(store: TrajectoryStore) -> dict[str, np.ndarray | float]:
@@ -43,19 +62,26 @@ def known_parameters(store: TrajectoryStore) -> dict[str, np.ndarray | float]:
     return {**varied, **{name: value for name, value in settings.items() if name not in varied}}
 
 
+def process_of(store: TrajectoryStore) -> Process | None:
+    """The process that a store was simulated with; None if it was imported, or the process is not installed here."""
+    recipe = store.attributes["recipe"].get("process", {})
+    known = "class_path" in recipe and find_process(recipe["class_path"]) is not None
+    return rebuild(**recipe) if known else None
+
+
 def check_oriented(store: TrajectoryStore, names: Sequence[str], symmetries: Sequence[str]) -> None:
     """Check that no random transformation of the frames would need another value of a parameter.
 
     Raises:
         ValueError: Frames are mirrored or turned, and a parameter is one that the process declares as `oriented`.
     """
-    process = find_process(_process(store).get("class_path", "")) if names and symmetries else None
+    process = process_of(store) if names and symmetries else None
     oriented = [name for name in names if process is not None and name in process.oriented]
     turned = [name for name in symmetries if name != "shift"]
     if oriented and turned:
         raise ValueError(
             f"the symmetries {', '.join(turned)} change {', '.join(oriented)} of a {store.attributes['process']}, which is among "
-            f"the parameters; leave out either of them"
+            "the parameters; leave out either of them"
         )
 
 

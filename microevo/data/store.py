@@ -82,8 +82,7 @@ class TrajectoryStore:
         if not unfinished and not attributes["complete"]:
             there = len(store) - len(store.missing())
             raise ValueError(
-                f"{path} is unfinished ({there} of {len(store)} trajectories); finish it by running again: "
-                f"{store._command}"
+                f"{path} is unfinished ({there} of {len(store)} trajectories); finish it by running again: {store._command}"
             )
         if not unfinished and (missing := store.missing()):
             raise store._damage(missing)
@@ -317,16 +316,20 @@ class TrajectoryStore:
         """The error for trajectories that are missing or damaged, with the way to get them back."""
         first, others = trajectories[0], len(trajectories) - 1
         which = f"trajectory {first}" + (f" and {others} others" if others > 1 else " and another one" * others)
-        command = self._command
         simulated = isinstance(self.attributes["recipe"].get("process"), dict)
         remedy = "simulate it again by running" if simulated else "make the store again, with --overwrite, by running"
         state = "damaged" if self.attributes["complete"] else "unfinished"
+        command = self._command
         if not isinstance(self._place, Folder):
             remedy, command = "copy the store there again", f"it was made by {command}"
         return ValueError(
             f"{self.path} is {state}: {which} of {len(self)} {'are' if others else 'is'} missing or incomplete; "
             f"{remedy}: {command}"
         )
+
+    def _damaged(self, what: str) -> ValueError:
+        """The error for metadata that are missing."""
+        return ValueError(f"{self.path} is damaged: {what}; make the store again by running: {self._command}")
 
     @property
     def _command(self) -> str:
@@ -355,10 +358,7 @@ class TrajectoryStore:
             try:
                 arrays[name] = group[name]  # type: ignore[assignment]
             except (KeyError, ValueError, TypeError) as error:
-                raise ValueError(
-                    f"{self.path} is damaged: the metadata of the field {name} are missing or incomplete; make the store "
-                    f"again by running: {self._command}"
-                ) from error
+                raise self._damaged(f"the metadata of the field {name} are missing or incomplete") from error
         return arrays
 
     @cached_property
@@ -368,10 +368,7 @@ class TrajectoryStore:
         except (KeyError, *DECODING_ERRORS):
             splits = np.array([-1])
         if (splits < 0).any():  # the fill value
-            raise ValueError(
-                f"{self.path} is damaged: the split of its trajectories is missing; make the store again by running: "
-                f"{self._command}"
-            )
+            raise self._damaged("the split of its trajectories is missing")
         return splits
 
     @cached_property

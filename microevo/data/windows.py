@@ -99,9 +99,7 @@ class WindowDataset(Dataset[Window]):
         self.fields = list(fields)
         self.n_past = n_past
         self.symmetries = tuple(symmetries)
-        self.parameters = torch.from_numpy(
-            parameter_values(store, parameters)
-        )  # of all trajectories of the store (N, P)
+        self.parameters = torch.from_numpy(parameter_values(store, parameters))  # of all trajectories (N, P)
         starts = range(0, store.frames - self.length + 1, stride)
         self.windows = [(i, start) for i in self.trajectories for start in starts]
         self.memory = {i: store.read(i, fields=self.fields) for i in self.trajectories} if preload else None

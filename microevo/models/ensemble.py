@@ -72,10 +72,10 @@ def _check_members(members: Sequence[Forecaster], names: Sequence[str]) -> None:
                     f"the members of an ensemble are trainings of one network, but the {setting} of {names[0]} is "
                     f"{first[setting]} and that of {name} is {value}; give checkpoints of one experiment with different seeds"
                 )
-    for (one, a), (other, b) in itertools.combinations(zip(names, members, strict=True), 2):
+    for (name, a), (other, b) in itertools.combinations(zip(names, members, strict=True), 2):
         if all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)):
             raise ValueError(
-                f"two members of an ensemble, {one} and {other}, have the same weights; give checkpoints of different seeds"
+                f"two members of an ensemble, {name} and {other}, have the same weights; give checkpoints of different seeds"
             )
 
 

@@ -260,7 +260,7 @@ class LocalNet(NetworkForecaster):
         data = getattr(self.trainer, "datamodule", None)
         if data is None or stage != "fit":
             return
-        self._compare_distances(data.pixels_per_frame)
+        self._compare_distances(getattr(data, "pixels_per_frame", None))
         if self.trainer.ckpt_path is None and self.init_from is None:
             self.take_statistics(*map(torch.from_numpy, data.change_statistics()))
             if self.parameter_encoder is not None:

@@ -1,4 +1,4 @@
-"""The linear recurrence in time that fits some frames best: how waves and decaying fields go on."""
+"""The linear recurrence in time that fits some frames best: how waves and decaying fields continue."""
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ def fit_recurrence(past: Float[Tensor, "B n_past C H W"], order: int) -> Float[T
     design = torch.stack([*columns, torch.ones_like(columns[0])], dim=-1).flatten(2, 3)  # B C (T P) k
     target = series[:, :, order:].flatten(2)[..., None]
     normal = design.mT @ design
-    # Without an own answer, as for frames at rest, the next frame is the last one.
+    # Where the frames leave it open, as frames at rest do, the next frame repeats the last.
     rest = torch.zeros(order + 1, 1, dtype=normal.dtype, device=normal.device)
     rest[0] = 1
     ridge = RIDGE * normal.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None].clamp(min=1e-30)

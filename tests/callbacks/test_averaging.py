@@ -1,12 +1,12 @@
 """Averages of the weights (EMA): which weights a checkpoint holds, and that a training resumes exactly."""
 
-import signal
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from interrupts import CtrlC
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from toy_windows import trainer
@@ -14,24 +14,6 @@ from toy_windows import trainer
 from microevo.callbacks import InputNoise, SaveLast, SeedSteps, Unrolling
 from microevo.data import TrajectoryDataModule
 from microevo.models import FCN, Forecaster, LocalNet, load_model
-
-
-class CtrlC(Callback):
-    """Interrupts this process once, after some steps or in the validation that follows them."""
-
-    def __init__(self, after: int, in_validation: bool) -> None:
-        self.after, self.in_validation = after, in_validation
-
-    def on_train_batch_end(self, trainer, *_):
-        self.interrupt(trainer, in_validation=False)
-
-    def on_validation_batch_start(self, trainer, *_):
-        self.interrupt(trainer, in_validation=True)
-
-    def interrupt(self, trainer, in_validation):
-        if (trainer.global_step, in_validation) == (self.after, self.in_validation):
-            self.after = -1
-            signal.raise_signal(signal.SIGINT)
 
 
 def data(store: Path) -> TrajectoryDataModule:

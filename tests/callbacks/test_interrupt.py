@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from lightning import Callback
+from interrupts import SEEN
 
 from microevo.data import TrajectoryStore
 from microevo.metrics import squared_error
@@ -92,30 +92,6 @@ def test_a_stopped_training_resumes(tmp_path, small_store, in_process, capsys, s
     assert steps(tmp_path / "run") == done + 12
 
 
-SEEN: list[int] = []  # optimiser steps before each batch of a training
-
-
-class CtrlC(Callback):
-    """Interrupts this process once, after some steps or in the validation that follows them."""
-
-    def __init__(self, after: int, in_validation: bool = False) -> None:
-        self.after, self.in_validation = after, in_validation
-
-    def on_train_batch_start(self, trainer, *_):
-        SEEN.append(trainer.global_step)
-
-    def on_train_batch_end(self, trainer, *_):
-        self.interrupt(trainer, in_validation=False)
-
-    def on_validation_batch_start(self, trainer, *_):
-        self.interrupt(trainer, in_validation=True)
-
-    def interrupt(self, trainer, in_validation):
-        if (trainer.global_step, in_validation) == (self.after, self.in_validation):
-            self.after = -1
-            signal.raise_signal(signal.SIGINT)
-
-
 @pytest.mark.parametrize(
     ("after", "in_validation"),
     [(2, False), (6, False), (8, True)],
@@ -123,13 +99,13 @@ class CtrlC(Callback):
 )
 def test_ctrl_c_saves_the_step_that_it_announces(cli, after, in_validation):
     fit = ["fit", "--config=tiny.yaml", "--run_dir=my run", "--trainer.limit_train_batches=4"]
-    interrupt = f"{{class_path: {__name__}.CtrlC, init_args: {{after: {after}, in_validation: {in_validation}}}}}"
+    interrupt = f"{{class_path: interrupts.CtrlC, init_args: {{after: {after}, in_validation: {in_validation}}}}}"
     stopped = cli(*fit, "--trainer.max_epochs=5", f"--trainer.callbacks+={interrupt}")
     assert stopped.code == 130
     announced = re.search(r"the same command with (--ckpt_path .*) resumes from step (\d+)", stopped.err)
     assert int(announced[2]) == steps(Path("my run")) == after
     SEEN.clear()
-    note = f"--trainer.callbacks+={{class_path: {__name__}.CtrlC, init_args: {{after: -1}}}}"
+    note = "--trainer.callbacks+={class_path: interrupts.CtrlC, init_args: {after: -1}}"
     resumed = cli(*fit, *shlex.split(announced[1]), note, "--trainer.max_epochs=5")
     assert resumed.code == 0, resumed.err
     assert list(range(after, 20)) == SEEN

@@ -26,3 +26,13 @@ def test_a_training_that_ends_early_says_why(capsys: pytest.CaptureFixture):
     model = LocalNet(widths=[2], blocks=1, n_past=4, horizon=4)
     trainer(max_epochs=9, callbacks=[Progress(), early]).fit(model, batches, batches)
     assert re.search(r"^stopped early after step 1: .*val/mse", capsys.readouterr().out, re.M)
+
+
+def test_a_run_that_is_resumed_after_an_early_end_does_not_say_so_again(capsys: pytest.CaptureFixture):
+    early = EarlyStopping("val/mse", patience=9)
+    early.stopping_reason_message = "val/mse did not improve"  # as in the checkpoint of the earlier run
+    batches = loader(windows(), batch_size=4)
+    trainer(max_steps=1, callbacks=[Progress(), early]).fit(
+        LocalNet(widths=[2], blocks=1, n_past=4, horizon=4), batches, batches
+    )
+    assert "stopped early" not in capsys.readouterr().out

@@ -30,11 +30,11 @@ class EnsembleForecasts(Competitor):
     def __init__(self, name: str, members: Sequence[Model]) -> None:
         super().__init__(name)
         self.members = list(members)
-        self.forecaster = Ensemble([one.forecaster for one in members], [one.source for one in members])
+        self.forecaster = Ensemble([model.forecaster for model in members], [model.source for model in members])
 
     def fingerprint(self, protocol: str) -> str:
         """The digest of the members' fingerprints."""
-        return fingerprint("\n".join(one.fingerprint(protocol) for one in self.members))
+        return fingerprint("\n".join(model.fingerprint(protocol) for model in self.members))
 
     def supports(self, name: str, protocol: Protocol, windows: WindowDataset) -> bool:
         """Whether the store has the parameters that the members are conditioned on."""
@@ -51,7 +51,7 @@ class EnsembleForecasts(Competitor):
 
     def prepare(self, name: str, protocol: Protocol, windows: WindowDataset, device: torch.device) -> Forecast:
         """Return the forecasts of the members, M B T C H W, which leave the device one by one."""
-        forecasts = [one.prepare(name, protocol, windows, device) for one in self.members]
+        forecasts = [model.prepare(name, protocol, windows, device) for model in self.members]
 
         def forecast(window: Window) -> Tensor:
             members = torch.empty(len(forecasts), *window.future.shape)

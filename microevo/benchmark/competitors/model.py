@@ -51,7 +51,8 @@ class Model(Competitor):
     def supports(self, name: str, protocol: Protocol, windows: WindowDataset) -> bool:
         """Whether the store has the parameters that the network is conditioned on; says so if it has not."""
         names = self.forecaster.parameter_names
-        missing = [one for one in names if one not in known_parameters(windows.store)] if names else []
+        known = known_parameters(windows.store) if names else {}
+        missing = [parameter for parameter in names if parameter not in known]
         if missing and name not in self._left_out:
             self._left_out.add(name)
             print(

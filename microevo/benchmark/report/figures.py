@@ -39,9 +39,10 @@ def figure(board: Leaderboard, seconds: Mapping[str, float]) -> Figure:
     panels, rows = max(panels, len(below)), 1 + bool(below)
     made = Figure(figsize=(3.5 * panels + 0.5, 3.5 * rows), dpi=plot.DPI, layout=ConstrainedLayoutEngine(wspace=0.06))
     axes, *others = made.subplots(rows, panels, squeeze=False)
-    for panel in (*axes[len(metrics) + bool(seconds) :], *(one for row in others for one in row[len(below) :])):
+    lower = others[0] if others else []
+    for panel in (*axes[len(metrics) + bool(seconds) :], *lower[len(below) :]):
         panel.set_axis_off()
-    for panel, metric in zip((one for row in others for one in row), below, strict=False):
+    for panel, metric in zip(lower, below, strict=False):
         draw_against_lead(panel, metric)
         if metric.score.key == SPREAD_SKILL:
             panel.axhline(1, lw=1, color=plot.INK, ls="--", zorder=2)

@@ -106,7 +106,7 @@ def _comparison(board: Leaderboard, horizon: int, cost: pd.DataFrame) -> tuple[l
     facts.append(_price(best, cost))
     all_known = all(math.isfinite(interval.mean) for interval in means.values())
     notes = [_significance(samples.independent, pairs, "" if all_known else " that have a mean")] if others else []
-    ensembles = [one.name for one in board.standings if one.members]
+    ensembles = [standing.name for standing in board.standings if standing.members]
     if runs := [name for name in single_runs(samples) if name in ranked and name not in ensembles]:
         trained = "one training" if len(runs) == 1 else "one training each"
         notes.append(f"{', '.join(runs)}: {trained}. Intervals are over trajectories and say nothing of another seed.")
@@ -117,10 +117,10 @@ def _ensembles(board: Leaderboard) -> list[str]:
     """Whether the spread of each ensemble says how large its error is."""
     ratios = board.metric(SPREAD_SKILL.name)
     notes = []
-    for one in board.standings:
-        if ratios is None or one.members is None or not math.isfinite(ratios.curves[one.name].mean.mean):
+    for row in board.standings:
+        if ratios is None or row.members is None or not math.isfinite(ratios.curves[row.name].mean.mean):
             continue
-        curve = ratios.curves[one.name]
+        curve = ratios.curves[row.name]
         first, last = curve.at[0][[0, -1]]
         at = (
             f", {_number(first)} at lead 1 and {_number(last)} at lead {len(curve.at[0])}"
@@ -135,7 +135,7 @@ def _ensembles(board: Leaderboard) -> list[str]:
         elif curve.mean.low > 1:
             verdict = "under-confident, as the error is smaller than the members' disagreement says"
         ratio = _interval(curve.mean, board.rmse.independent > 1)
-        notes.append(f"{one.name}, {one.members} members: its spread is {ratio} times its error{at}; {verdict}.")
+        notes.append(f"{row.name}, {row.members} members: its spread is {ratio} times its error{at}; {verdict}.")
     return notes
 
 

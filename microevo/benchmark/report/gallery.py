@@ -30,9 +30,8 @@ def gallery(protocol: ProtocolReport, size: int, windows: int) -> dict[str, Any]
         The content of the gallery for the page; None if there are no frames to compare.
     """
     table, record = protocol.table, protocol.record
-    first = {
-        str(competitor["name"]): competitor for competitor in reversed(table.competitors)
-    }  # of several seeds the first
+    # Of several seeds the first.
+    first = {str(competitor["name"]): competitor for competitor in reversed(table.competitors)}
     frames = {}
     for name in table.names:
         try:

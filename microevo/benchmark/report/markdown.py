@@ -116,7 +116,7 @@ def _further(board: Leaderboard) -> list[str]:
 
 def _ensembles(board: Leaderboard) -> str:
     """CRPS of all forecasts, and spread and spread-skill ratio of ensembles, against lead time."""
-    names = [one.name for one in board.standings]
+    names = [standing.name for standing in board.standings]
     rows = {}
     for curves in board.ensembles:
         for name in (name for name in names if name in curves.curves):

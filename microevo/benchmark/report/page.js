@@ -154,7 +154,7 @@ function ensembles() {
   $("ensembles-charts").replaceChildren();
   all.forEach((score, i) => {
     const box = el("div", { class: "chart", id: `ensemble${i}` }), output = el("output"), ratio = score.name === "spread_skill";
-    $("ensembles-charts").append(el("figure", {}, heading(score.title, score.unit === "field" ? "1" : score.unit), box, output));
+    $("ensembles-charts").append(el("figure", {}, heading(score.title, score.unit), box, output));
     const series = names.filter(name => name in score.curves).map(name => ({ name, nonFinite: lost.get(name), at: score.curves[name].at }));
     curve(box, { series, title: `${score.title} against lead time`, height: 230, zero: true, log: !ratio && state.logEnsembles, level: ratio ? 1 : null,
       read(lead) { output.textContent = `Lead ${lead}: ` + series.map(s => `${s.name} ${number(s.at[0][lead - 1])}`).join(", "); } });
