@@ -42,6 +42,14 @@ def test_a_limit_that_leaves_nothing_out_changes_nothing(cli, evaluated):
     assert Path("out/test.csv").is_file()
 
 
+@pytest.mark.parametrize(("command", "stage"), [("validate", "val"), ("test", "test"), ("predict", "predict")])
+def test_a_limit_that_leaves_everything_out_is_said(cli, evaluated, command, stage):
+    outcome = cli(command, *evaluated, f"--trainer.limit_{stage}_batches=0", "--trainer.logger=false")
+    assert outcome.code == 0, outcome.err
+    assert f"{command} took no batch, as --trainer.limit_{stage}_batches = 0 has it" in outcome.out
+    assert not {"test.csv", "forecasts.zarr"} & {path.name for path in Path("out").glob("*")}
+
+
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_fast_dev_run_leaves_nothing_behind(cli, evaluated, command):
     there = set(Path().iterdir())
