@@ -75,7 +75,7 @@ def check_oriented(store: TrajectoryStore, names: Sequence[str], symmetries: Seq
     Raises:
         ValueError: Frames are mirrored or turned, and a parameter is one that the process declares as `oriented`.
     """
-    process = process_of(store) if names and symmetries else None
+    process = find_process(_process(store).get("class_path", ""))
     oriented = [name for name in names if process is not None and name in process.oriented]
     turned = [name for name in symmetries if name != "shift"]
     if oriented and turned:

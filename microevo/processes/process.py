@@ -239,7 +239,9 @@ def rebuild(class_path: str, init_args: Mapping[str, Any]) -> Process:
             "out with --physics none --reference_solver false"
         )
     settings = present_settings(class_path, init_args)
-    grid = dict(settings.pop("grid"))
+    grid = dict(settings.pop("grid", {}))
+    if "shape" not in grid:
+        raise ValueError(f"the settings of {class_path} have no grid with a shape; the store's recipe is damaged")
     try:
         return process(**settings, grid=Grid(**(grid | {"shape": tuple(grid["shape"])})))
     except TypeError as error:

@@ -101,7 +101,9 @@ def test_a_window_brings_the_parameters_of_its_trajectory(make_store):
 
 
 def test_frames_are_not_turned_where_a_parameter_is_a_direction(make_store):
-    process = {"class_path": "microevo.processes.plane_wave.PlaneWave", "init_args": {"direction": 30.0, "speed": 2.0}}
+    grid = {"shape": [8, 8], "boundary": "no-flux"}
+    arguments = {"direction": 30.0, "speed": 2.0, "grid": grid}
+    process = {"class_path": "microevo.processes.plane_wave.PlaneWave", "init_args": arguments}
     store = make_store(recipe={"process": process}, symmetries=("flip", "rotate"))
     settings = {"fields": ["c"], "n_past": 1, "n_future": 1, "symmetries": ["flip"]}
     assert WindowDataset(store, [0], parameters=["speed"], **settings)[0].parameters.tolist() == [2.0]

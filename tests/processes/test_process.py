@@ -215,6 +215,11 @@ def test_a_store_of_an_earlier_version_has_the_present_words() -> None:
     assert process.scheme == "fast"
 
 
+def test_a_recipe_without_a_grid_is_refused() -> None:
+    with pytest.raises(ValueError, match="have no grid with a shape; the store's recipe is damaged"):
+        rebuild("microevo.processes.spinodal.SpinodalDecomposition", {"kappa": 1.0})
+
+
 @pytest.mark.parametrize(
     "path", ["Fading", "", ".Fading", "microevo.processes..Fading", "microevo.processes.gone.Fading"]
 )
