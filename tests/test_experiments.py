@@ -57,7 +57,7 @@ def some(paths: list[Path], quick: set[Path]) -> list:
 
 # The networks of the demo, one experiment, and one for data of one's own. The others are trained in
 # tests/models/test_models.py; what is particular to their data is checked without training.
-QUICK = {"demo-fcn", "demo-convlstm", "demo-local", "mine-local"}
+QUICK = {"demo-fcn", "demo-local"}
 TRAINED = {path for path in EXPERIMENTS if path.stem in QUICK}
 SIMULATED = {OURS[store] for path in TRAINED if (store := part(path, "data")["init_args"]["store"]) in OURS}
 
@@ -240,6 +240,7 @@ def test_an_experiment_is_trained_and_tested(experiment, train):
     assert set(table.lead) == set(range(1, 7))
 
 
+@pytest.mark.slow
 def test_a_quick_check_leaves_no_model_behind(small_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment = HERE / "demo" / "demo-fcn.yaml"
@@ -404,6 +405,7 @@ def test_a_benchmark_compares_the_models_that_it_names(config, train, store_of, 
     assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before
 
 
+@pytest.mark.slow
 def test_a_benchmark_without_models_has_baseline_and_reference(small_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     protocols = json.dumps({"4->6": {"store": str(small_store), "n_past": 4, "horizon": 6}})
@@ -419,6 +421,7 @@ def test_a_benchmark_without_models_has_baseline_and_reference(small_store, tmp_
     assert {path: path.read_bytes() for path in made} == made
 
 
+@pytest.mark.slow
 def test_windows_that_were_cut_from_one_simulation_count_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frames = np.random.default_rng(0).random((2, 14, 16, 16), dtype=np.float32)

@@ -118,6 +118,7 @@ def diverging(self: Persistence, past: torch.Tensor, horizon: int) -> torch.Tens
     return forecast
 
 
+@pytest.mark.slow
 def test_several_checkpoints_forecast_together(cli, best, frames):
     checkpoint = torch.load(best, weights_only=True)
     weights = {name: weight * 1.1 for name, weight in checkpoint["state_dict"].items()}

@@ -2,9 +2,11 @@
 
     python experiments/studies/study.py --config experiments/studies/receptive-field.yaml
     make study NAME=receptive-field
+    make results
 
 Every variant is a training of its own in `runs/studies`. What is done is kept: the same command resumes where it was
-stopped, and the table and the picture always show what is done so far.
+stopped, and the table and the picture always show what is done so far. A study with protocols also benchmarks its trained
+models, after every round of seeds.
 """
 
 import json
@@ -38,11 +40,15 @@ class Study:
         experiment: Config of `fit` that all variants start from.
         recipes: Config of `simulate` for each store.
         store: Store of the test trajectories.
-        variants: Options of `fit` that make a variant, by its name; `experiment` among them replaces the config.
+        variants: Options of `fit` that make a variant, by its name; `experiment` among them replaces the config, and
+            `seeds` those of the study.
+        splits: Trajectories of each split of the stores; those of the recipes unless given.
+        common: Options of `fit` for all variants.
         forecast_field: Field that is forecast; the store's first one unless given.
         n_past: Input frames of the test; the forecast starts after them.
         horizon: Frames forecast in the test.
-        seeds: Every variant is trained once with each.
+        seeds: Every variant is trained once with each; the first seed of all variants comes before the second of any.
+        protocols: Protocols of a benchmark of all trained models, by name; no benchmark unless given.
         leads: Lead times of the table [frames].
         axis: Number that each variant stands for, to draw the error against it, and its name: `{pixels: [3, 5, 9]}`.
     """
@@ -52,10 +58,13 @@ class Study:
     recipes: dict[str, str]
     store: str
     variants: dict[str, dict[str, Any]]
+    splits: dict[str, int] = field(default_factory=dict)
+    common: dict[str, Any] = field(default_factory=dict)
     forecast_field: str | None = None
     n_past: int = 10
     horizon: int = 50
     seeds: list[int] = field(default_factory=lambda: [0])
+    protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     leads: list[int] = field(default_factory=lambda: [1, 10, 50])
     axis: dict[str, list[float]] = field(default_factory=dict)
 
@@ -74,22 +83,27 @@ def run(study: Study, name: str, output: Path, runs: Path) -> pd.DataFrame:
     """
     for store, recipe in study.recipes.items():
         if not is_complete(store):
-            command("simulate", "--config", recipe, "--output", store)
+            splits = ["--splits", json.dumps(study.splits)] if study.splits else []
+            command("simulate", "--config", recipe, "--output", store, *splits)
     rows: list[dict[str, Any]] = []
-    for seed in study.seeds:
-        for variant, options in study.variants.items():
-            rows.append(train_and_test(study, variant, dict(options), seed, runs / name))
+    seeds = {variant: options.get("seeds", study.seeds) for variant, options in study.variants.items()}
+    for seed in sorted({seed for several in seeds.values() for seed in several}):
+        for variant in [variant for variant in study.variants if seed in seeds[variant]]:
+            rows.append(train_and_test(study, variant, seed, runs / name))
             table = pd.DataFrame(rows)
             write_file(output / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
             write_file(output / f"{name}.md", markdown(study, name, table))
             save(picture(study, table), output / f"{name}.png")
             print(f"{variant}, seed {seed}: mean RMSE {rows[-1]['rmse_mean']:.4f}", flush=True)
+        if study.protocols:
+            benchmark(study, pd.DataFrame(rows), output / name, runs / name)
     return pd.DataFrame(rows)
 
 
-def train_and_test(study: Study, variant: str, options: dict[str, Any], seed: int, runs: Path) -> dict[str, Any]:
+def train_and_test(study: Study, variant: str, seed: int, runs: Path) -> dict[str, Any]:
     """The row of one training, which is made unless it is there."""
-    folder = runs / f"{re.sub(r'[^a-z0-9]+', '-', variant.lower()).strip('-')}-{seed}"
+    options = {key: value for key, value in (study.common | study.variants[variant]).items() if key != "seeds"}
+    folder = run_folder(runs, variant, seed)
     record = folder / "study.json"
     settings = {"experiment": study.experiment, "options": options, "seed": seed, "test": [study.n_past, study.horizon]}
     if record.exists():
@@ -104,9 +118,34 @@ def train_and_test(study: Study, variant: str, options: dict[str, Any], seed: in
         "--trainer.logger=false", "--trainer.enable_progress_bar=false", *words,
     )  # fmt: skip
     row = {"variant": variant, "seed": seed, "core_minutes": round(minutes, 1)}
-    row |= score(study, folder / "checkpoints" / "last.ckpt")
+    row |= score(study, weights(folder))
     write_file(record, json.dumps({"settings": settings, "row": row}, indent=2) + "\n")
     return row
+
+
+def run_folder(runs: Path, variant: str, seed: int) -> Path:
+    """Folder of a training."""
+    return runs / f"{re.sub(r'[^a-z0-9]+', '-', variant.lower()).strip('-')}-{seed}"
+
+
+def weights(folder: Path) -> Path:
+    """Checkpoint of a training that is tested."""
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def benchmark(study: Study, table: pd.DataFrame, output: Path, runs: Path) -> None:
+    """Compare all models that are trained so far with each other, with Persistence and with the reference solver."""
+    checkpoints = {
+        str(variant): [str(weights(run_folder(runs, str(variant), seed))) for seed in rows["seed"]]
+        for variant, rows in table.groupby("variant", sort=False)
+    }
+    protocols = {name: {"store": study.store} | protocol for name, protocol in study.protocols.items()}
+    command(
+        "benchmark", "--protocols", json.dumps(protocols), "--checkpoints", json.dumps(checkpoints),
+        "--fields", json.dumps([study.forecast_field or TrajectoryStore.open(study.store).fields[0]]),
+        "--ensembles", json.dumps([name for name, paths in checkpoints.items() if len(paths) > 1]),
+        "--output", str(output),
+    )  # fmt: skip
 
 
 def score(study: Study, checkpoint: Path) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def test_a_mistake_loses_nothing(small_store, here):
     assert Path("results/report.pdf").read_bytes() == b"me too"
 
 
+@pytest.mark.slow
 def test_only_what_was_asked_for_last_is_reported(small_store, here):
     compared(small_store, {"good": "good.npy", "bad": "bad.npy"})
     assert models() == {"good", "bad"}
@@ -117,12 +118,14 @@ def test_changed_predictions_are_not_taken_for_the_old_ones(small_store, here):
         compared(small_store, {"good": "good.npy"})
 
 
+@pytest.mark.slow
 def test_running_one_protocol_keeps_the_others(small_store, here):
     run(protocols(small_store), output="results", **SEEN)
     run(protocols(small_store), output="results", only=["4->3"], **SEEN)
     assert set(pd.read_csv("results/summary.csv").protocol) == {"4->6", "4->3"}
 
 
+@pytest.mark.slow
 def test_results_of_an_earlier_version_are_made_anew_on_request(small_store, here):
     compared(small_store, {"good": "good.npy"})
     path = Path("results/benchmark.json")
@@ -139,6 +142,7 @@ def test_results_of_an_earlier_version_are_made_anew_on_request(small_store, her
     assert set(pd.read_csv("results/summary.csv").competitor) == {"Persistence"}
 
 
+@pytest.mark.slow
 def test_one_protocol_is_made_anew_and_the_others_stay(small_store, here):
     run(protocols(small_store), output="results", **SEEN)
     files = [LongTable("results/table").part(name, "Persistence", 0) for name in ("4->6", "4->3")]
@@ -199,6 +203,7 @@ def test_a_protocol_that_is_not_run_is_not_timed(small_store, here, capsys):
     assert not Path("results/cost.csv").exists()
 
 
+@pytest.mark.slow
 def test_cost_is_measured_on_the_device_in_use(small_store, here, monkeypatch):
     settings = SEEN | {"only": ["4->3"], "repeats": 1}
     run(protocols(small_store), output="results", **settings)
@@ -231,6 +236,7 @@ def test_mistakes_are_reported_before_anything_is_made(small_store, here, settin
     assert not Path("results").exists()
 
 
+@pytest.mark.slow
 def test_leads_given_twice_or_in_any_order(small_store, here):
     compared(small_store, {"good": "good.npy"}, leads=[4, 1, 1])
     (head,) = (line for line in Path("results/report.md").read_text().splitlines() if line.startswith("| model |"))

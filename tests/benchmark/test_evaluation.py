@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import small_process
+from shared import small_process
 from torch.utils.data import default_collate
 
 from microevo.benchmark import Evaluation, ExternalForecasts, Model, Protocol, ReferenceSolver, Scores

@@ -83,6 +83,7 @@ def test_windows_of_one_trajectory_count_once(tmp_path):
     assert ScoreTable(results, "p").samples(MAE).values["A"].tolist() == [[[2.0]]]
 
 
+@pytest.mark.slow
 def test_windows_cut_from_one_simulation_are_resampled_together(tmp_path):
     """Coverage of the 95 % interval, of 200 experiments with 30 simulations that were cut in 2 to 6 alike windows."""
     generator = np.random.default_rng(4)

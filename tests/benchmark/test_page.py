@@ -233,6 +233,7 @@ def test_leaderboard_by_hand(plain, look):
     assert "All models differ significantly" in page.locator("#notes").inner_text()
 
 
+@pytest.mark.slow
 def test_choosing_a_protocol_changes_everything(plain, look):
     page = look(plain)
     before = rows(page)
@@ -259,6 +260,7 @@ def test_sorting_and_other_scores(plain, look):
     assert "SSIM at lead" in page.locator("#reading caption").inner_text()
 
 
+@pytest.mark.slow
 def test_the_slider_moves_the_frames(plain, look):
     page = look(plain)
     settle(page)
@@ -354,6 +356,7 @@ def test_without_a_reference_solver(tmp_path, look):
     assert "Not measured" in page.locator("#facts").inner_text()
 
 
+@pytest.mark.slow
 def test_names_are_text(tmp_path, look):
     evil = "</script><script>window.hacked=1</script>"
     rmse = {HOSTILE: 0.01, evil: 0.02, "__proto__": 0.03, "{{data}}": 0.05, "Persistence": 0.1}
@@ -369,6 +372,7 @@ def test_names_are_text(tmp_path, look):
     assert page.evaluate("window.hacked") is None
 
 
+@pytest.mark.slow
 def test_forecasts_that_are_not_finite_are_counted(tmp_path, look):
     results = made(tmp_path, protocols={"10->4": {}}, rmse=MODELS)
     spoil(results, "10->4", "FCN", forecasts=2, lead=3)
@@ -545,6 +549,7 @@ def test_scores_are_in_sight_on_a_phone(plain, look):
         assert score.bounding_box()["x"] + score.bounding_box()["width"] <= 375 - 14
 
 
+@pytest.mark.slow
 def test_everything_has_a_name_and_can_be_reached(plain, look):
     page = look(plain)
     unnamed = page.evaluate(

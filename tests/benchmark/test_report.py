@@ -29,6 +29,7 @@ def settings(small_store, tmp_path) -> dict:
     return {"protocols": protocols, "output": str(tmp_path / "out"), "leads": [1, 6], "repeats": 1, "device": "cpu"}
 
 
+@pytest.mark.slow
 def test_tables_curves_and_animations_go_to_wandb(settings, tmp_path):
     run(**settings, logger=WandbLogger(offline=True, save_dir=tmp_path))
     wandb.finish()  # the next test's logger would go on with this run
@@ -132,6 +133,7 @@ def test_files_for_papers(settings, capsys):
     assert yaml.safe_load((folder / "benchmark.json").read_text())["settings"]["leads"] == [1, 6]
 
 
+@pytest.mark.slow
 def test_overwriting_is_asked_for(settings):
     run(**settings)
     other = settings | {"protocols": {"4->5": settings["protocols"]["4->6"]}}

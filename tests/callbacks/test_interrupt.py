@@ -94,8 +94,11 @@ def test_a_stopped_training_resumes(tmp_path, small_store, in_process, capsys, s
 
 @pytest.mark.parametrize(
     ("after", "in_validation"),
-    [(2, False), (6, False), (8, True)],
-    ids=["before a validation", "after a validation", "in a validation"],
+    [
+        pytest.param(2, False, id="before a validation", marks=pytest.mark.slow),
+        pytest.param(6, False, id="after a validation", marks=pytest.mark.slow),
+        pytest.param(8, True, id="in a validation"),
+    ],
 )
 def test_ctrl_c_saves_the_step_that_it_announces(cli, after, in_validation):
     fit = ["fit", "--config=tiny.yaml", "--run_dir=my run", "--trainer.limit_train_batches=4"]

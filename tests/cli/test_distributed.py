@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import small_process
+from shared import small_process
 
 from microevo.data import TrajectoryStore, generate
 

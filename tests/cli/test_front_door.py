@@ -75,6 +75,7 @@ def test_every_block_of_the_readme_runs_in_a_fresh_process(tmp_path, in_process)
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_is_trained_and_benchmarked(cli, monkeypatch, small_store):
     Path("still_model.py").write_text(OWN_MODEL)
     monkeypatch.syspath_prepend(str(Path.cwd()))

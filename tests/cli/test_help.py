@@ -93,6 +93,7 @@ def test_the_help_of_a_model_lists_its_own_settings_and_those_of_all_forecasters
         assert f"--model.{option} " in outcome.out
 
 
+@pytest.mark.slow
 def test_overwrite_is_a_flag(cli):
     assert cli("simulate", "--config", "recipe.yaml").code == 0
     assert cli("simulate", "--config", "recipe.yaml", "--overwrite", "--seed=3").code == 0

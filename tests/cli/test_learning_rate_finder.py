@@ -40,6 +40,7 @@ def fit(cli, small_store):
     return run
 
 
+@pytest.mark.slow
 def test_the_rate_that_is_found_is_trained_with_stored_and_kept_on_resuming(fit):
     rates, checkpoint, _ = fit()
     found = checkpoint["hyper_parameters"]["lr"]
@@ -53,6 +54,7 @@ def test_the_rate_that_is_found_is_trained_with_stored_and_kept_on_resuming(fit)
     assert max(rates) < found
 
 
+@pytest.mark.slow
 def test_a_search_that_is_to_change_nothing_changes_nothing(fit):
     rates, checkpoint, _ = fit("--trainer.max_epochs=2", update_attr=False, num_training_steps=12)
     assert checkpoint["hyper_parameters"]["lr"] == 2e-3

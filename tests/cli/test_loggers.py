@@ -123,6 +123,7 @@ def test_an_error_of_wandb_is_one_sentence(cli, wandb, monkeypatch):
     cli("fit", "--config", "tiny.yaml", *WANDB).refusal("Run initialization has timed out", code=1)
 
 
+@pytest.mark.slow
 def test_a_benchmark_without_a_login_logs_to_csv(cli, wandb, small_store):
     protocols = f"--protocols={{p: {{store: {small_store}, n_past: 4, horizon: 5}}}}"
     args = [protocols, "--reference_solver=false", "--repeats=0", "--leads=[1]", "--output=results"]

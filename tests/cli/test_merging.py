@@ -44,6 +44,7 @@ def test_callbacks_are_replaced_unless_added_with_a_plus(tiny):
     assert names(parsed([*tiny, *added])) == ["ModelCheckpoint", "EarlyStopping"]
 
 
+@pytest.mark.slow
 def test_defaults_beside_the_config_come_first(tiny, tmp_path):
     (tmp_path / "defaults.yaml").write_text("trainer: {max_epochs: 99, gradient_clip_val: 0.5}\n")
     (tmp_path / "demo").mkdir()

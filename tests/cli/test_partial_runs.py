@@ -20,6 +20,7 @@ LOGS = ["--trainer.logger={class_path: CSVLogger, init_args: {save_dir: logs}}"]
 SINGLY = ["--data.init_args.eval_batch_size=1"]
 
 
+@pytest.mark.slow
 def test_limited_evaluations_say_so_and_write_under_another_name(cli, evaluated):
     tested = cli("test", *evaluated, *SINGLY, "--trainer.limit_test_batches=1")
     assert tested.code == 0, tested.err
@@ -36,6 +37,7 @@ def test_limited_evaluations_say_so_and_write_under_another_name(cli, evaluated)
     assert "validate takes 1 of 2 batches" in cli("validate", *evaluated, *SINGLY, "--trainer.limit_val_batches=1").out
 
 
+@pytest.mark.slow
 def test_a_limit_that_leaves_nothing_out_changes_nothing(cli, evaluated):
     tested = cli("test", *evaluated, *SINGLY, "--trainer.limit_test_batches=2")
     assert "takes" not in tested.out
@@ -61,6 +63,7 @@ def test_fast_dev_run_leaves_nothing_behind(cli, evaluated, command):
     assert set(Path().iterdir()) == there
 
 
+@pytest.mark.slow
 def test_fast_dev_run_finds_the_checkpoints_of_a_run(cli, trained):
     args = ["--config", "tiny.yaml", "--run_dir", trained, "--trainer.fast_dev_run=true"]
     assert cli("test", *args, "--ckpt_path=best").code == 0
@@ -79,6 +82,7 @@ def diverge(monkeypatch, which):
     monkeypatch.setattr(FCN, "predict_step", predict_step)
 
 
+@pytest.mark.slow
 def test_a_forecast_that_diverges_is_named_and_the_others_are_kept(cli, evaluated, monkeypatch, small_store):
     diverge(monkeypatch, [6])
     predicted = cli("predict", *evaluated)

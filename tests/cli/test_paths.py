@@ -22,6 +22,7 @@ def home(cli, monkeypatch, tmp_path, small_store):
     assert not [path.name for path in Path().iterdir() if path.name[0] in "~$"]
 
 
+@pytest.mark.slow
 def test_paths_of_a_training(cli, small_store):
     Path("scratch/small.zarr").symlink_to(small_store)
     config = yaml.safe_load(Path("tiny.yaml").read_text())

@@ -11,13 +11,13 @@ from microevo.cli.progress import Progress
 from microevo.models import LocalNet
 
 
-@pytest.mark.parametrize(("steps", "said"), [(120, True), (20, False)])
+@pytest.mark.parametrize(("steps", "said"), [(101, True), (20, False)])
 def test_a_long_training_says_how_long_it_will_take(steps: int, said: bool, capsys: pytest.CaptureFixture):
     torch.manual_seed(0)
     model = LocalNet(widths=[2], blocks=1, n_past=4, horizon=4)
     trainer(max_steps=steps, callbacks=[Progress()]).fit(model, loader(windows(), batch_size=1))
     found = re.findall(r"^about (\d+ s|\d+ min) for (\d+) steps, and the validations$", capsys.readouterr().out, re.M)
-    assert [count for _, count in found] == ["109"] * said
+    assert [count for _, count in found] == ["90"] * said
 
 
 def test_a_training_that_ends_early_says_why(capsys: pytest.CaptureFixture):

@@ -66,6 +66,7 @@ def test_a_store_with_an_empty_split_is_refused(cli, make_store):
     )
 
 
+@pytest.mark.slow
 def test_existing_results_are_not_replaced_without_being_asked(cli, trained, small_store):
     assert cli("simulate", "--config", "recipe.yaml").code == 0
     before = contents(Path("made.zarr"))
@@ -83,6 +84,7 @@ def test_existing_results_are_not_replaced_without_being_asked(cli, trained, sma
 # Checkpoints
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_checkpoint_of_ours_is_refused(cli, trained):
     best = trained / "checkpoints" / "best.ckpt"
     Path("text.ckpt").write_text("not a checkpoint")
@@ -224,6 +226,7 @@ def full_disk():
     make_room()
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_simulation_that_can_be_finished_later(cli, full_disk):
     args = ["--process.init_args.grid.shape=[16,16]"]  # a trajectory takes 3 kB
     cli("simulate", "--config", "recipe.yaml", *args).refusal("no room on the disk", code=1)
@@ -233,6 +236,7 @@ def test_a_full_disk_stops_a_simulation_that_can_be_finished_later(cli, full_dis
     assert TrajectoryStore.open("made.zarr").fingerprint == TrajectoryStore.open("whole.zarr").fingerprint
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_training_and_leaves_its_checkpoints(cli, monkeypatch):
     assert cli("fit", "--config", "tiny.yaml", "--run_dir=run").code == 0
     before = contents(Path("run/checkpoints"))

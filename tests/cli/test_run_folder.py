@@ -31,6 +31,7 @@ def config(name: str, store: Path, **saver: object) -> None:
 # The run's own checkpoints
 
 
+@pytest.mark.slow
 def test_a_run_that_keeps_its_checkpoints_elsewhere_is_resumed(cli, small_store):
     config("tiny.yaml", small_store, dirpath="elsewhere")
     fit = ["fit", "--config", "tiny.yaml", "--ckpt_path=last"]
@@ -42,6 +43,7 @@ def test_a_run_that_keeps_its_checkpoints_elsewhere_is_resumed(cli, small_store)
     assert tested.code == 0, tested.err
 
 
+@pytest.mark.slow
 def test_runs_that_share_a_folder_of_checkpoints_keep_their_own(cli, small_store):
     config("tiny.yaml", small_store, dirpath="shared")
     fit = ["fit", "--config", "tiny.yaml"]
@@ -62,6 +64,7 @@ def best_is_the_best(run: Path) -> None:
     assert [path.name for path in (run / "checkpoints").glob("best*")] == [Path(record["best"]).name]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_replaces_its_best_checkpoint(cli, small_store):
     config(
         "tiny.yaml", small_store, mode="max"
@@ -78,6 +81,7 @@ def test_a_run_that_was_moved_replaces_its_best_checkpoint(cli, small_store):
     assert len(before) > 0
 
 
+@pytest.mark.slow
 def test_the_best_of_an_old_run_is_found_without_a_record(cli, small_store):
     assert cli("fit", "--config", "tiny.yaml").code == 0
     run = Path("runs/tiny")
@@ -105,6 +109,7 @@ def test_a_damaged_record_of_checkpoints_is_one_sentence(cli, trained):
         refused.refusal("run/checkpoints.json is damaged", "restore it from a copy, or remove it", code=1)
 
 
+@pytest.mark.slow
 def test_a_run_whose_last_checkpoint_is_gone_does_not_begin_again(cli):
     assert cli("fit", "--config", "tiny.yaml").code == 0
     best = Path("runs/tiny/checkpoints/best.ckpt").read_bytes()
@@ -209,6 +214,7 @@ def test_a_requeued_job_resumes_in_its_own_folder(cli, slurm, monkeypatch):
     assert steps("runs/tiny-2/checkpoints/last.ckpt") == 4
 
 
+@pytest.mark.slow
 def test_what_was_saved_before_requeueing_counts_as_the_last_checkpoint(cli, slurm):
     fit = ["fit", "--config", "tiny.yaml", "--run_dir=run"]
     assert cli(*fit).code == 0
@@ -234,6 +240,7 @@ def _seeds(table: str) -> list[float]:
 # Weights & Biases
 
 
+@pytest.mark.slow
 def test_a_resumed_run_continues_its_wandb_run(cli, monkeypatch):
     pytest.importorskip("wandb")
     logger = ["--trainer.logger=WandbLogger", "--trainer.logger.project=microevo", "--trainer.logger.name=null"]

@@ -3,6 +3,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from command_line import contents
@@ -11,6 +12,7 @@ from lightning import Callback
 from microevo.data import TrajectoryStore
 
 
+@pytest.mark.slow
 def test_runs_are_numbered_and_none_is_overwritten(cli):
     for _ in range(2):
         assert cli("fit", "--config", "tiny.yaml").code == 0
@@ -25,6 +27,7 @@ def test_runs_are_numbered_and_none_is_overwritten(cli):
     assert Path("runs/tiny-2/config-validate.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_early_takes_no_name(cli):
     cli("fit", "--config", "tiny.yaml", "--data.init_args.horizon=50").refusal("horizon")
     assert cli("fit", "--config", "tiny.yaml").code == 0
@@ -42,6 +45,7 @@ def test_a_run_says_how_it_was_made(trained, small_store):
     assert config["data"]["init_args"]["horizon"] == 5
 
 
+@pytest.mark.slow
 def test_a_saved_config_can_be_given_again(cli):
     assert cli("fit", "--config", "tiny.yaml", "--model.init_args.hid_t=6").code == 0
     saved = "runs/tiny/config-fit.yaml"
@@ -55,6 +59,7 @@ def test_a_saved_config_can_be_given_again(cli):
     assert all(torch.equal(one["state_dict"][name], two["state_dict"][name]) for name in one["state_dict"])
 
 
+@pytest.mark.slow
 def test_last_goes_on_or_begins(cli):
     args = ["fit", "--config", "tiny.yaml", "--ckpt_path=last"]
     first = cli(*args)
@@ -97,6 +102,7 @@ def test_the_best_checkpoint_is_known_where_processes_were_spawned(cli):
     assert "--ckpt_path runs/tiny/checkpoints/best.ckpt" in outcome.out
 
 
+@pytest.mark.slow
 def test_every_command_of_a_training_writes_its_results(cli, trained):
     args = ["--config", "tiny.yaml", "--run_dir=out", "--ckpt_path", trained / "checkpoints" / "best.ckpt"]
     assert "val/mse" in cli("validate", *args).out

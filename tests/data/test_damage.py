@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from conftest import small_process
+from shared import small_process
 
 from microevo.data import TrajectoryDataModule, TrajectoryStore, WindowDataset, generate
 

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 import zarr
-from conftest import small_process
+from shared import small_process
 
 from microevo.benchmark import Protocol
 from microevo.data import TrajectoryDataModule, TrajectoryStore, generate, import_frames

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import small_process
+from shared import small_process
 from toy_windows import trainer, waves
 
 import microevo
@@ -66,6 +66,7 @@ def test_values_by_hand():
     assert options_of([Span(-1.0, 1.0, "")] * 2) == {"data_range": 2.0, "lowest": -1.0}
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_unit(in_units):
     found = {}
     for unit in UNITS:
@@ -92,6 +93,7 @@ def test_a_loss_and_its_validation_do_not_depend_on_the_unit(in_units):
     np.testing.assert_allclose(*found.values(), rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_a_benchmark_does_not_depend_on_the_unit_and_says_the_range(in_units, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     means = {}

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import small_process
 from lightning.pytorch import LightningModule
+from shared import small_process
 from toy_windows import trainer, waves
 
 import microevo
@@ -183,6 +183,7 @@ def test_a_store_brings_its_parameters_to_a_forecast(store, small_store, checkpo
     assert "conditioned on mobility = " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_benchmark_leaves_out_a_network_where_its_parameter_is_not_known(
     store, checkpoint, make_store: Callable[..., TrajectoryStore], tmp_path, capsys
 ):

@@ -50,6 +50,7 @@ def test_a_step_limit_keeps_its_own_cycle(monkeypatch: pytest.MonkeyPatch):
     assert clock.rates[-1] < 1e-6
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole, path = Clock(monkeypatch), tmp_path / "half.ckpt"
     timed(40, whole).fit(tiny(), loader(windows(), batch_size=2))

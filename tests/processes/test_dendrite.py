@@ -132,6 +132,7 @@ def test_a_flat_interface_at_rest_has_the_profile_of_theory() -> None:
     assert law.interface_width == pytest.approx(2 * 2 * math.sqrt(2) * law.eps_bar * math.atanh(0.8))
 
 
+@pytest.mark.slow
 def test_both_schemes_are_of_first_order_and_agree() -> None:
     def run(heat: str, dt: float) -> Tensor:
         return grown(DendriticSolidification(grid=SMALL, heat=heat, dt=dt, precision="float64"), 0.012)[0]

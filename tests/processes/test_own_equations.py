@@ -173,6 +173,7 @@ def test_swift_hohenberg_stripes_have_the_amplitude_of_theory() -> None:
     assert float(u.abs().max()) == pytest.approx(math.sqrt(4 * law.r / 3), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_gray_scott_keeps_its_uniform_states_and_makes_spots() -> None:
     law = GrayScott(grid=Grid(shape=(64, 64)), first_frame=1000.0, frame_interval=1000.0)
     dead = torch.zeros(1, 2, 64, 64)

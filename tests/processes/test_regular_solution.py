@@ -149,6 +149,7 @@ def test_walls_are_mirrors(scheme: str) -> None:
     torch.testing.assert_close(wrapped[:, :, :16, :15], u, atol=1e-9, rtol=0)
 
 
+@pytest.mark.slow
 def test_reflected_and_turned_fields_stay_so() -> None:
     process = law(precision="float64")
     u0 = process.initial(generators(0, 1))
@@ -161,6 +162,7 @@ def test_reflected_and_turned_fields_stay_so() -> None:
 # ---------------------------------------------------------------- integration
 
 
+@pytest.mark.slow
 def test_order_in_time() -> None:
     grid = Grid(shape=(16, 16), spacing=0.5, boundary="no-flux")
     smooth = after(law(precision="float64", grid=grid), law(grid=grid).initial(generators(0, 1)), 1.0)

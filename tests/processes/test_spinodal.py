@@ -38,7 +38,10 @@ def test_mass_stays_and_energy_falls(precision: str, drift: float, rise: float) 
 
 @pytest.mark.parametrize(
     ("shape", "numbers"),
-    [((32, 32), [(1, 0), (0, 2), (2, 1), (3, 0)]), ((16, 16, 16), [(1, 0, 0), (1, 1, 0), (1, 0, 1)])],
+    [
+        ((32, 32), [(1, 0), (0, 2), (2, 1), (3, 0)]),
+        pytest.param((16, 16, 16), [(1, 0, 0), (1, 1, 0), (1, 0, 1)], marks=pytest.mark.slow),
+    ],
 )
 def test_small_waves_grow_as_the_linear_theory_says(shape: tuple[int, ...], numbers: list) -> None:
     law = SpinodalDecomposition(grid=Grid(shape=shape), precision="float64", composition=0.45, tolerance=1e-6)

@@ -189,6 +189,7 @@ def waves(tmp_path: Path) -> tuple[str, str, str]:
     return str(store.path), str(tmp_path / "sample.npy"), str(tmp_path / "intervals.yaml")
 
 
+@pytest.mark.slow
 def test_a_comparison_leaves_a_table_and_a_picture(waves: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     table = compare(*waves, str(tmp_path / "out")).set_index("descriptor")
     assert table.loc["amplitude", "verdict"] == "in"
