@@ -11,7 +11,7 @@ SHAPES := microevo.models,microevo.metrics,microevo.benchmark,microevo.data.wind
 PYTEST := $(BIN)/pytest --jaxtyping-packages
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-all published benchmark paper study wheelhouse clean
+.PHONY: help install demo lint test test-all published benchmark paper study results wheelhouse clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -91,6 +91,12 @@ STUDIES := $(basename $(notdir $(wildcard experiments/studies/*.yaml)))
 study: .venv/installed ## What changes when one thing is changed: NAME=receptive-field, or another of experiments/studies
 	$(if $(filter $(NAME),$(STUDIES)),,$(error NAME must be one of $(STUDIES)))
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/studies/study.py --config experiments/studies/$(NAME).yaml
+
+COMPARED := grain-growth spinodal-published spinodal plane-wave dendrite
+results: .venv/installed ## Networks at equal computing time, one process after the other (hours; NAME=process for one)
+	$(if $(filter-out $(COMPARED),$(NAME)),$(error NAME must be one of $(COMPARED)))
+	for process in $(or $(NAME),$(COMPARED)); do OMP_NUM_THREADS=1 $(BIN)/python experiments/studies/study.py \
+		--config experiments/results/$$process.yaml --output experiments/results --runs runs/results || exit; done
 
 wheelhouse: .venv/installed ## Wheels for a machine without a network: PYTHON=3.12 HAVE=list of its packages
 	$(BIN)/python experiments/paper/wheelhouse.py $(addprefix --python ,$(VERSION)) $(addprefix --have ,$(HAVE)) \

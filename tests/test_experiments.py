@@ -136,7 +136,7 @@ def test_the_lists_are_not_empty():
 
 def test_every_file_is_used():
     used = {*EXPERIMENTS, *BENCHMARKS, HERE / "defaults.yaml", *HERE.glob("sweeps/*.yaml")}
-    used.update(HERE.glob("studies/*.yaml"))
+    used.update([*HERE.glob("studies/*.yaml"), *HERE.glob("results/*.yaml")])
     used.add(HERE / "paper" / "training.yaml")  # `make paper` adds it to experiments
     for path in [*EXPERIMENTS, *BENCHMARKS]:
         for value in yaml.safe_load(path.read_text()).values():

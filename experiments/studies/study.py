@@ -13,6 +13,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ def run(study: Study, name: str, output: Path, runs: Path) -> pd.DataFrame:
             save(picture(study, table), output / f"{name}.png")
             print(f"{variant}, seed {seed}: mean RMSE {rows[-1]['rmse_mean']:.4f}", flush=True)
         if study.protocols:
-            benchmark(study, pd.DataFrame(rows), output / name, runs / name)
+            benchmark(study, pd.DataFrame(rows), runs / name, output / name)
     return pd.DataFrame(rows)
 
 
@@ -111,8 +112,10 @@ def train_and_test(study: Study, variant: str, seed: int, runs: Path) -> dict[st
         if known["settings"] != settings:
             sys.exit(f"{folder} was trained with {known['settings']}, not {settings}; remove it to train it again")
         return known["row"]
-    experiment = options.pop("experiment", study.experiment)
-    words = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    experiment = options.get("experiment", study.experiment)
+    # A config comes before the settings in it.
+    ordered = sorted(((k, v) for k, v in options.items() if k != "experiment"), key=lambda option: option[0].count("."))
+    words = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in ordered]
     minutes = command(
         "fit", "--config", experiment, f"--run_dir={folder}", f"--seed_everything={seed}", "--ckpt_path=last",
         "--trainer.logger=false", "--trainer.enable_progress_bar=false", *words,
@@ -133,27 +136,43 @@ def weights(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
-def benchmark(study: Study, table: pd.DataFrame, output: Path, runs: Path) -> None:
-    """Compare all models that are trained so far with each other, with Persistence and with the reference solver."""
+def benchmark(study: Study, table: pd.DataFrame, runs: Path, output: Path) -> None:
+    """Compare all models that are trained so far with each other, with Persistence and with the reference solver.
+
+    Args:
+        study: The study.
+        table: A row for each training that is done.
+        runs: Folder of the trainings, and of the benchmark with its frames and its page.
+        output: Folder of what is small: the report, its pictures, and the long table.
+    """
     checkpoints = {
         str(variant): [str(weights(run_folder(runs, str(variant), seed))) for seed in rows["seed"]]
         for variant, rows in table.groupby("variant", sort=False)
     }
     protocols = {name: {"store": study.store} | protocol for name, protocol in study.protocols.items()}
+    folder = runs / "benchmark"
     command(
         "benchmark", "--protocols", json.dumps(protocols), "--checkpoints", json.dumps(checkpoints),
         "--fields", json.dumps([study.forecast_field or TrajectoryStore.open(study.store).fields[0]]),
         "--ensembles", json.dumps([name for name, paths in checkpoints.items() if len(paths) > 1]),
-        "--output", str(output),
+        "--leads", json.dumps(study.leads), "--output", str(folder),
     )  # fmt: skip
+    for path in [*folder.glob("*.png"), folder / "cost.csv", folder / "benchmark.json"]:
+        write_file(output / path.name, path.read_bytes())
+    write_file(output / "README.md", (folder / "report.md").read_bytes())
+    shutil.copytree(folder / "table", output / "table", dirs_exist_ok=True)
 
 
 def score(study: Study, checkpoint: Path) -> dict[str, Any]:
     """Errors on the test trajectories, and those of Persistence."""
     model = microevo.load_model(checkpoint)
     model.horizon = study.horizon
-    if model.any_past:  # all variants forecast the same frames
+    if model.any_past:
         model.n_past = study.n_past
+    if model.n_past != study.n_past:  # all variants forecast the same frames
+        sys.exit(
+            f"{checkpoint} takes {model.n_past} input frames, and the study tests with {study.n_past}; train it with as many"
+        )
     store = TrajectoryStore.open(study.store)
     table = microevo.evaluate(model, store, fields=[study.forecast_field or store.fields[0]])
     curves = mean_at_leads(table, "rmse")
@@ -172,9 +191,9 @@ def markdown(study: Study, name: str, table: pd.DataFrame) -> str:
     lines = [
         f"# {study.question}",
         "",
-        f"`make study NAME={name}`: {study.experiment}, {len(study.variants)} variants, seeds "
-        f"{', '.join(map(str, study.seeds))}; RMSE over {study.horizon} lead times of the test trajectories of {study.store}, "
-        f"where Persistence has {table['persistence_mean'].iloc[0]:.3g}. One thread each.",
+        f"`make {'results' if study.protocols else 'study'} NAME={name}`: {study.experiment}, {len(study.variants)} variants, "
+        f"seeds {', '.join(map(str, sorted(set(table['seed']))))}; RMSE over {study.horizon} lead times of the test trajectories "
+        f"of {study.store}, where Persistence has {table['persistence_mean'].iloc[0]:.3g}. One thread each.",
         "",
         f"| {' | '.join(columns)} |",
         f"|---|{'---:|' * (len(columns) - 1)}",

@@ -9,13 +9,14 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "experiments" / "studies"))
 import study as studies  # noqa: E402
 
-STUDIES = sorted((ROOT / "experiments" / "studies").glob("*.yaml"))
+STUDIES = sorted(path for name in ("studies", "results") for path in (ROOT / "experiments" / name).glob("*.yaml"))
 
 
 def test_studies_are_understood():
     for path in STUDIES:
         study = studies.read(path)
-        assert path.read_text().startswith(f"# make study NAME={path.stem}\n")
+        target = "study" if path.parent.name == "studies" else "results"
+        assert path.read_text().startswith(f"# make {target} NAME={path.stem}\n")
         assert {study.experiment, *study.recipes.values()} <= {str(p.relative_to(ROOT)) for p in ROOT.rglob("*.yaml")}
         assert not study.axis or len(*study.axis.values()) == len(study.variants)
 
@@ -36,15 +37,18 @@ def test_a_study_is_made_and_kept(small_store: Path, tmp_path: Path, capfd: pyte
         },
         horizon=6,
         leads=[1, 6],
+        protocols={"10->6": {"horizon": 6}},
     )
     table = studies.run(study, "steps", tmp_path / "out", tmp_path / "runs")
     assert list(table["variant"]) == ["4 features", "6 features"]
     assert (table["rmse_mean"] > 0).all()
     assert (table["core_minutes"] > 0).all()
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"steps.csv", "steps.md", "steps.png"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"steps.csv", "steps.md", "steps.png", "steps"}
+    assert {p.name for p in (tmp_path / "out" / "steps").iterdir()} >= {"README.md", "10-to-6.png", "cost.csv", "table"}
+    assert "4 features" in (tmp_path / "out" / "steps" / "README.md").read_text()
     capfd.readouterr()
     assert studies.run(study, "steps", tmp_path / "out", tmp_path / "runs").equals(table)
-    assert "$ python" not in capfd.readouterr().out
+    assert " fit " not in capfd.readouterr().out
     study.variants["4 features"]["trainer.max_steps"] = 3
     with pytest.raises(SystemExit, match=r"was trained with .*; remove it to train it again"):
         studies.run(study, "steps", tmp_path / "out", tmp_path / "runs")
