@@ -255,7 +255,8 @@ def find_process(class_path: str) -> type[Process] | None:
     `microevo.processes`, packages that were installed with an entry point of the group `microevo.processes`, and
     processes that are imported already.
     """
-    _import_known(class_path)
+    if class_path:
+        _import_known(class_path)
     known = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in _descendants(Process)}  # type: ignore[type-abstract]
     return known.get(class_path)
 
@@ -273,6 +274,7 @@ def _import_known(class_path: str) -> None:
     package, _, module = class_path.rpartition(".")[0].rpartition(".")
     if package == OWN and module.isidentifier() and find_spec(f"{OWN}.{module}"):
         import_module(f"{OWN}.{module}")
+        return  # without reading the entry points of all packages, which takes a while
     for entry in entry_points(group=OWN):
         if entry.module.split(".")[0] == class_path.split(".")[0]:
             entry.load()
