@@ -128,7 +128,8 @@ def train_and_test(study: Study, variant: str, seed: int, runs: Path) -> dict[st
 
 def run_folder(runs: Path, variant: str, seed: int) -> Path:
     """Folder of a training."""
-    return runs / f"{re.sub(r'[^a-z0-9]+', '-', variant.lower()).strip('-')}-{seed}"
+    name = variant.lower().replace("+", "p")  # PredRNN++ is not PredRNN
+    return runs / f"{re.sub(r'[^a-z0-9]+', '-', name).strip('-')}-{seed}"
 
 
 def weights(folder: Path) -> Path:

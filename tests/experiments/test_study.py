@@ -18,6 +18,7 @@ def test_studies_are_understood():
         target = "study" if path.parent.name == "studies" else "results"
         assert path.read_text().startswith(f"# make {target} NAME={path.stem}\n")
         assert {study.experiment, *study.recipes.values()} <= {str(p.relative_to(ROOT)) for p in ROOT.rglob("*.yaml")}
+        assert len({studies.run_folder(Path(), variant, 0) for variant in study.variants}) == len(study.variants)
         assert not study.axis or len(*study.axis.values()) == len(study.variants)
 
 
