@@ -23,7 +23,8 @@ from microevo.metrics import spread
 from microevo.models import Ensemble, Forecaster, load_model
 from microevo.models.checkpoint import read_checkpoint
 from microevo.models.conditioning import ParameterEncoder
-from microevo.provenance import fingerprint, free_path
+from microevo.models.folder import model_fingerprint
+from microevo.provenance import free_path
 
 
 def predict(
@@ -49,9 +50,9 @@ def predict(
     meant in training: `value_range` is that of the import whose store the network was trained on.
 
     Args:
-        ckpt_path: Checkpoint that `fit` wrote. It says which network it is, so that no config is needed. Several checkpoints of
-            one network are an ensemble: its forecast is the mean of theirs, and their spread, a field beside it, tells where
-            not to trust it.
+        ckpt_path: Checkpoint that `fit` wrote, or model folder that `export` wrote. It says which network it is, so that no
+            config is needed. Several of one network are an ensemble: its forecast is the mean of theirs, and their spread, a
+            field beside it, tells where not to trust it.
         input: Anything that `import` reads, or a store.
         output: Store of the forecasts, with pictures and animations beside it. Unless given, it is
             `<name of the input>-forecasts.zarr` in the present folder, with a number where that is taken.
@@ -84,7 +85,7 @@ def predict(
     ensemble = None if isinstance(ckpt_path, str) else Ensemble(models, paths)
     model = models[0]
     label = type(model).__name__ + " ensemble" * (ensemble is not None)
-    checkpoints = [{"path": path, "fingerprint": fingerprint(Path(path))} for path in paths]
+    checkpoints = [{"path": path, "fingerprint": model_fingerprint(path)} for path in paths]
     horizon = model.horizon if horizon is None else horizon
     if horizon < 1:
         raise ValueError(f"horizon must be at least 1, but it is {horizon}")

@@ -1,9 +1,11 @@
 """Every command and every piece of code in the READMEs runs, on data and models shrunk to seconds."""
 
+import importlib.util
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from conftest import ROOT
 import microevo.metrics
 from microevo.cli import main
 from microevo.metrics import find
+
+sys.path.append(str(ROOT / "tests" / "golden"))
+from shrink import load
 
 COMMAND = re.compile(r"^ {4}((?:python|make|wandb) .*?)(?: {2,}#.*)?$", re.MULTILINE)
 SMALL_MODELS = {
@@ -64,6 +69,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             shrink(path)
     frames = np.random.default_rng(0).random((10, 24, 16, 16), dtype=np.float32)
     np.save(folder / "frames.npy", frames)
+    golden = load(ROOT / "tests" / "golden" / "simvp_gsta_c2.npz")
+    weights = {key: torch.from_numpy(values) for key, values in golden.items() if key.startswith("state/")}
+    torch.save({key.removeprefix("state/"): tensor for key, tensor in weights.items()}, folder / "gsta.pth")
     np.save(folder / "theirs.npy", np.zeros((1, 50, 1, 32, 32), np.float32))
     return folder
 
@@ -108,6 +116,10 @@ def test_the_readmes_commands_run_in_their_order(workplace, request, how):
             assert rest[:2] == ["-m", "microevo"]
             if command in done:
                 continue
+            if rest[2] == "convert":
+                needed = "h5netcdf" if rest[-1].endswith(".nc") else "vtkmodules"
+                if importlib.util.find_spec(needed) is None:
+                    continue
             run([*rest[2:], *(["--repeats=1"] if rest[2] == "benchmark" else [])])
             done.add(command)
         else:
@@ -120,6 +132,9 @@ def test_the_readmes_commands_run_in_their_order(workplace, request, how):
         "test",
         "predict",
         "benchmark",
+        "import-checkpoint",
+        "export",
+        "convert",
     }
     assert (workplace / "results/spinodal/report.html").exists()
 
@@ -160,6 +175,8 @@ def test_the_readmes_code_runs(workplace, here):
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         exec(block, names)
     assert names["forecast"].shape == (1, 20, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(names["model"](names["frames"][None, :10], 20), names["forecast"])
     past = torch.rand(2, 10, 1, 16, 16)
     assert names["Mine"](width=4)(past, 3).shape == (2, 3, 1, 16, 16)
     from microevo.processes import simulate, trajectory_generator

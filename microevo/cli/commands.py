@@ -14,6 +14,7 @@ from microevo.cli.loggers import settle_loggers
 from microevo.cli.main import COMMANDS
 from microevo.cli.parser import ConfigFile, Parser
 from microevo.data import TrajectoryStore, generate, import_frames
+from microevo.data.convert import convert as run_conversion
 from microevo.data.generate import ALL
 from microevo.data.sampling import RENAMED
 
@@ -68,6 +69,36 @@ def predict(args: Sequence[str]) -> None:
     run(**settings, command=_command("predict", args))
 
 
+def convert(args: Sequence[str]) -> None:
+    """Write a store for other tools."""
+    run_conversion(**_parse("convert", run_conversion, args))
+
+
+def import_checkpoint(args: Sequence[str]) -> None:
+    """Turn weights of other code into a checkpoint; the settings that follow from their shapes need not be given."""
+    from microevo.models.imports import check_importable, read_weights
+    from microevo.models.imports import import_checkpoint as run
+    from microevo.models.published import settings_of
+
+    config = parser("import-checkpoint", run).read(args)
+    module, _, name = config.model.class_path.rpartition(".")
+    model = getattr(importlib.import_module(module), name)
+    check_importable(model)
+    found = settings_of(model, read_weights(config.checkpoint), config.model.init_args.channels)
+    # Before those that are given, which thus win.
+    inferred = ["--model", config.model.class_path, *(f"--model.{key}={value}" for key, value in found.items())]
+    run(**_parse("import-checkpoint", run, [*inferred, *args]))
+
+
+def export(args: Sequence[str]) -> None:
+    """Write a trained network for other tools."""
+    from microevo.export import export as run
+
+    settings = _parse("export", run, args)
+    _import_modules(settings.pop("modules"))
+    print(run(**settings))
+
+
 def compare(args: Sequence[str]) -> None:
     """Compare simulated trajectories with a published sample."""
     from microevo.validation import compare as run
@@ -96,11 +127,16 @@ def parser(name: str, function: Callable[..., Any]) -> Parser:
     """The parser of a command whose options are the arguments of a function."""
     made = Parser(prog=f"python -m microevo {name}", description=COMMANDS[name])
     made.add_argument("-c", "--config", action=ConfigFile, help="YAML file with any of the options below.")
-    made.add_function_arguments(function, skip={"overwrite", "command"}, sub_configs=True)
+    if name == "import-checkpoint":
+        made.add_argument(
+            "checkpoint", type=str, help="File of the other code: a state dict, or a dictionary that holds one."
+        )
+        made.classes = {"model": function.__annotations__["model"]}
+    made.add_function_arguments(function, skip={"checkpoint", "overwrite", "command"}, sub_configs=True)
     for earlier, option in RENAMED.items() if function is generate else ():  # recipes of earlier versions have them
         hint = get_type_hints(generate)[option]
         made.add_argument(f"--{earlier}", type=hint | None, default=None, help=argparse.SUPPRESS)
-    if name in ("benchmark", "predict"):
+    if name in ("benchmark", "predict", "export"):
         made.add_argument(
             "--modules",
             type=list[str],

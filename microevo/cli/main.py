@@ -17,6 +17,9 @@ COMMANDS = {
     "test": "evaluate a checkpoint on the test split: a long CSV and a curve of error against lead",
     "predict": "write forecasts beside the truth: a zarr store, filmstrips, animations; --input FILE forecasts new frames",
     "benchmark": "score forecasts against persistence and the reference solver: accuracy, physics, cost, one page",
+    "convert": "write a store of simulations or forecasts as NetCDF (xarray) or VTK image data (ParaView)",
+    "import-checkpoint": "turn weights that were trained with OpenSTL or the paper's code into a checkpoint",
+    "export": "write a trained network for other tools: a model folder, a program of PyTorch or ONNX",
 }
 
 
@@ -86,6 +89,9 @@ def _run(command: str, args: list[str]) -> None:
         "compare": commands.compare,
         "benchmark": commands.benchmark,
         "predict": commands.predict,
+        "convert": commands.convert,
+        "import-checkpoint": commands.import_checkpoint,
+        "export": commands.export,
     }[command](args)
 
 

@@ -337,6 +337,11 @@ class TrainingCLI(LightningCLI):
                 return None
             path = found or self.run_dir / "checkpoints" / f"{asked}.ckpt"
         read_checkpoint(path)
+        if Path(path).is_dir():
+            raise ValueError(
+                f"{path} is a model folder, which `predict --input`, `benchmark` and --model.init_args.init_from take; give "
+                f"{self.subcommand} a checkpoint that `fit` or `import-checkpoint` wrote"
+            )
         return str(path)
 
 

@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 
+from microevo.models.folder import is_model_folder, read_folder
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint without unpickling, so that none can run code.
+    """Read a checkpoint or a model folder without unpickling, so that none can run code.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file or model folder.
         ValueError: It is something else, or only a part, or holds objects that would have to be unpickled.
     """
     if "://" in str(path):
         raise ValueError(f"checkpoints are read from disk, but {path} is a URL; download it first")
     path = Path(path)
+    if is_model_folder(path):
+        return read_folder(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}; give a file that `fit` wrote")
     if not zipfile.is_zipfile(path):
@@ -35,6 +40,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a checkpoint, or a damaged one; give a file that `fit` wrote") from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
         raise ValueError(f"{path} holds no microevo model, at most the weights of one; give a file that `fit` wrote")
+    return checkpoint
+
+
+def checkpoint_of(model: LightningModule) -> dict[str, Any]:
+    """The checkpoint of a model in memory, as Lightning would save it, without the state of a training."""
+    checkpoint = {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": version("lightning"),
+        "state_dict": model.state_dict(),
+        "hparams_name": "kwargs",
+        "hyper_parameters": dict(model.hparams),
+    }
+    model.on_save_checkpoint(checkpoint)
     return checkpoint
 
 

@@ -58,13 +58,14 @@ class ParameterEncoder(nn.Module):
         Raises:
             ValueError: A parameter is missing or unknown.
         """
-        rows = self.rows(values, len(past)).to(past)
+        rows = self.rows(values, past).to(past)
         return self.net((rows - self.mean) / self.std)
 
-    def rows(self, values: ParameterValues, samples: int) -> Float[Tensor, "{samples} P"]:
+    def rows(self, values: ParameterValues, past: Float[Tensor, "B n_past C H W"]) -> Float[Tensor, "B P"]:
         """The parameters of each sample; see `forward`."""
+        samples = past.shape[0]
         if isinstance(values, Tensor):
-            if values.shape != (samples, len(self.names)):
+            if values.ndim != 2 or values.shape[0] != samples or values.shape[1] != len(self.names):
                 raise ValueError(
                     f"this model is conditioned on {', '.join(self.names)}, one row of which for each sample has the shape "
                     f"{(samples, len(self.names))}, but {tuple(values.shape)} was given; set `parameters` of the data to "

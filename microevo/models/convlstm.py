@@ -18,10 +18,17 @@ class ConvLSTMCell(nn.Module):
     g       = tanh(W_x * x + W_h * h)         candidate
     c'      = f . c + i . g                   cell state
     h'      = o . tanh(c')                    hidden state
+
+    Args:
+        c_in: Number of channels of `x`.
+        hidden: Number of features of `h` and `c`.
+        filter_size: Side of the convolution kernels, an odd number [pixels].
+        candidate_as_cell: Take `g` for `tanh(c')` in the last line.
     """
 
-    def __init__(self, c_in: int, hidden: int, filter_size: int):
+    def __init__(self, c_in: int, hidden: int, filter_size: int, candidate_as_cell: bool = False):
         super().__init__()
+        self.candidate_as_cell = candidate_as_cell
         self.conv_x = gate_conv(c_in, 4 * hidden, filter_size)
         self.conv_h = gate_conv(hidden, 4 * hidden, filter_size)
 
@@ -29,19 +36,31 @@ class ConvLSTMCell(nn.Module):
         """The new hidden state and cell state."""
         i, f, g, o = (self.conv_x(x) + self.conv_h(h)).chunk(4, dim=1)
         c = gated(c, f, i, g)
-        return o.sigmoid() * c.tanh(), c
+        return o.sigmoid() * (g if self.candidate_as_cell else c).tanh(), c
 
 
 class ConvLSTMNet(StackedNet):
     """Stacked ConvLSTM cells and a 1x1 readout convolution.
 
     Shi et al., "Convolutional LSTM Network", arXiv 1506.04214, in the form of OpenSTL, where the output gate
-    multiplies `tanh(c)`. (OpenSTL v0.3.0 and the code published with arXiv 2602.19915 use the candidate `g` in
-    place of `tanh(c)`, so that the cell state has no effect.) OpenSTL's cells also contain two convolutions that
-    are never used, which are left out here.
+    multiplies `tanh(c)`. OpenSTL's cells also contain two convolutions that are never used, which are left out here.
+
+    Args:
+        channels: Number of channels of a frame. The other arguments are those of `ConvLSTM`.
     """
 
     cell, states = ConvLSTMCell, 2
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: Sequence[int] = (128, 128, 128, 128),
+        filter_size: int = 5,
+        candidate_as_cell: bool = False,
+    ):
+        super().__init__(channels, hidden, filter_size)
+        for cell in self.cells:
+            cell.candidate_as_cell = candidate_as_cell  # type: ignore[assignment]
 
 
 class ConvLSTM(RecurrentForecaster):
@@ -50,10 +69,18 @@ class ConvLSTM(RecurrentForecaster):
     Args:
         hidden: Number of features of each layer.
         filter_size: Side of the convolution kernels, an odd number [pixels].
+        candidate_as_cell: Whether the output gate multiplies the candidate in place of the cell state, which then has no effect.
+            It does in OpenSTL v0.3.0 and in the code published with arXiv 2602.19915, but not in the paper on ConvLSTM.
         kwargs: Settings of every recurrent forecaster, see `RecurrentForecaster`.
     """
 
-    def __init__(self, hidden: Sequence[int] = (128, 128, 128, 128), filter_size: int = 5, **kwargs: Any):
+    def __init__(
+        self,
+        hidden: Sequence[int] = (128, 128, 128, 128),
+        filter_size: int = 5,
+        candidate_as_cell: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.save_hyperparameters(logger=False)
-        self.net = ConvLSTMNet(self.patch_channels, hidden, filter_size)
+        self.net = ConvLSTMNet(self.patch_channels, hidden, filter_size, candidate_as_cell)

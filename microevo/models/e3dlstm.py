@@ -86,7 +86,7 @@ class EideticLSTMCell(nn.Module):
 
         As published, a row is not the features of a pixel but `n` successive numbers of the state in memory.
         """
-        return state.reshape(len(state), -1, self.hidden)
+        return state.reshape(state.shape[0], -1, self.hidden)
 
 
 class E3DLSTMNet(RecurrentNet):
@@ -116,8 +116,8 @@ class E3DLSTMNet(RecurrentNet):
     def forward(self, frame: Float[Tensor, "B C h w"], state: State | None) -> tuple[Float[Tensor, "B C h w"], State]:
         """Predict the frame after `frame`. The state holds `(h, c, history)` for each layer, the memory and the frame."""
         if state is None:
-            zero = frame.new_zeros(len(frame), self.hidden, WINDOW, *frame.shape[2:])
-            empty = frame.new_zeros(len(frame), 0, self.hidden)
+            zero = frame.new_zeros(frame.shape[0], self.hidden, WINDOW, *frame.shape[2:])
+            empty = frame.new_zeros(frame.shape[0], 0, self.hidden)
             state = [(zero, zero, empty)] * len(self.cells), zero, torch.zeros_like(frame)
         layers, m, previous = state
         x, new_layers = torch.stack([previous, frame], dim=2), []

@@ -96,7 +96,7 @@ class EncoderDecoderNet(BlockwiseNet):
             ValueError: The number of frames, the number of fields or the image size does not fit.
         """
         self.check_shape(past)
-        batch = len(past)
+        batch = past.shape[0]  # `len` would make a constant of it in an exported program
         latent, skip = self.encoder(rearrange(past, "B T C H W -> (B T) C H W"))
         latent = self.translator(rearrange(latent, "(B T) c h w -> B (T c) h w", B=batch))
         frames = self.decoder(rearrange(latent, "B (T c) h w -> (B T) c h w", T=self.frames), skip)

@@ -55,7 +55,7 @@ def gate_conv(c_in: int, c_out: int, filter_size: int) -> nn.Conv2d:
 
 def zero_state(frame: Float[Tensor, "B C h w"], features: int) -> Float[Tensor, "B {features} h w"]:
     """The state of a layer before the first frame."""
-    return frame.new_zeros(len(frame), features, *frame.shape[2:])
+    return frame.new_zeros(frame.shape[0], features, *frame.shape[2:])
 
 
 def gated(state: Tensor, forget: Tensor, enter: Tensor, candidate: Tensor) -> Tensor:

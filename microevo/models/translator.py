@@ -45,7 +45,7 @@ class TranslatorBlock(nn.Module):
 
     def _keep(self, x: Float[Tensor, "B n h w"]) -> Float[Tensor, "B 1 1 1"]:
         """Stochastic depth: 0 for a dropped sample, the inverse survival probability for the others."""
-        return F.dropout(x.new_ones(len(x), 1, 1, 1), self.drop_path, self.training)
+        return F.dropout(x.new_ones(x.shape[0], 1, 1, 1), self.drop_path, self.training)
 
 
 class Translator(nn.Sequential):

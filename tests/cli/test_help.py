@@ -12,6 +12,9 @@ from microevo.cli.main import COMMANDS
 from microevo.cli.parser import Parser
 from microevo.cli.training import TrainingCLI
 from microevo.data import Range, TrajectoryDataModule, TrajectoryStore, generate, import_frames
+from microevo.data.convert import convert
+from microevo.export import export
+from microevo.models.imports import import_checkpoint
 
 
 def test_the_overview_lists_every_command_at_once():
@@ -56,6 +59,9 @@ def test_every_option_of_our_commands_is_explained(name):
         "import": import_frames,
         "compare": validation.compare,
         "benchmark": benchmark.run,
+        "convert": convert,
+        "import-checkpoint": import_checkpoint,
+        "export": export,
     }
     parser = commands.parser(name, functions[name]) if name in functions else training_parser(name)
     assert_explained(parser, ours=lambda option: not option.startswith("trainer"))

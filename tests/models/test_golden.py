@@ -1,7 +1,6 @@
 """The same weights in our networks and in the reference implementations give the same numbers."""
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from microevo.models import (
     rollout,
 )
 from microevo.models.encoder_decoder import EncoderDecoderNet
+from microevo.models.published import our_names, our_tensor
 from microevo.models.recurrent import from_patches, to_patches
 from microevo.models.tau import difference_divergence
 
@@ -71,52 +71,11 @@ def test_the_small_files_stay_small():
 # SimVP
 
 
-SIMVP_NAMES = (
-    (r"^enc\.enc\.(\d+)\.conv\.(conv|norm)\.", r"encoder.stages.\1.\2."),
-    (r"^dec\.dec\.(\d+)\.conv\.conv\.(0\.)?", r"decoder.stages.\1.conv."),
-    (r"^dec\.dec\.(\d+)\.conv\.norm\.", r"decoder.stages.\1.norm."),
-    (r"^dec\.readout\.", r"decoder.readout."),
-    (r"attn\.spatial_gating_unit\.conv0\.", r"attention.near."),
-    (r"attn\.spatial_gating_unit\.conv_spatial\.", r"attention.far."),
-    (r"attn\.spatial_gating_unit\.conv1\.", r"attention.split."),
-    (r"attn\.proj_1\.", r"attention.project_in."),
-    (r"attn\.proj_2\.", r"attention.project_out."),
-    (r"mlp\.fc1\.", r"mlp.expand."),
-    (r"mlp\.dwconv\.dwconv\.", r"mlp.depthwise."),
-    (r"mlp\.fc2\.", r"mlp.project."),
-    (r"layer_scale_", r"scale"),
-)
-TAU_NAMES = (
-    (r"attn\.spatial_gating_unit\.conv1\.", r"attention.mix."),
-    (r"attn\.spatial_gating_unit\.fc\.0\.", r"attention.squeeze."),
-    (r"attn\.spatial_gating_unit\.fc\.2\.", r"attention.excite."),
-)
-INCEPU_NAMES = (
-    (r"^hid\.enc\.", r"translator.encoder."),
-    (r"^hid\.dec\.", r"translator.decoder."),
-    (r"\.conv1\.", r".reduce."),
-    (r"\.layers\.", r".branches."),
-)
-NETWORKS: dict[str, tuple[type[EncoderDecoderNet], tuple[tuple[str, str], ...]]] = {
-    "gSTA": (SimVPNet, ()),
-    "tau": (TAUNet, TAU_NAMES),
-    "IncepU": (IncepUNet, INCEPU_NAMES),
-}
+NETWORKS: dict[str, type[EncoderDecoderNet]] = {"gSTA": SimVPNet, "tau": TAUNet, "IncepU": IncepUNet}
 
 
-def simvp_name(reference: str, golden: "Golden") -> str:
-    """Our name of a tensor of the reference, where a reduction follows the first and the last block."""
-    name = reference
-    for pattern, ours in (*NETWORKS[golden.config["model_type"]][1], *SIMVP_NAMES):
-        name = re.sub(pattern, ours, name)
-    if match := re.match(r"hid\.enc\.(\d+)\.(block|reduction)\.(.*)", name):
-        block, part, rest = int(match[1]), match[2], match[3]
-        name = f"translator.{block + (block > 0) + (part == 'reduction')}.{rest}"
-    return name
-
-
-def simvp_tensor(tensor: Tensor, name: str) -> Tensor:
-    return tensor.reshape(-1, 1, 1) if ".scale" in name else tensor
+def names(golden: Golden, net: type[nn.Module]) -> dict[str, str]:
+    return our_names(net, golden.under("state/"))
 
 
 def simvp(golden: Golden) -> EncoderDecoderNet:
@@ -125,9 +84,9 @@ def simvp(golden: Golden) -> EncoderDecoderNet:
     options = {"hid_s": config["hid_S"], "hid_t": config["hid_T"], "n_s": config["N_S"], "n_t": config["N_T"]}
     if config["model_type"] != "IncepU":
         options |= {"mlp_ratio": config["mlp_ratio"], "drop_path": config["drop_path"]}
-    net = NETWORKS[config["model_type"]][0](frames, channels, **options)
-    state = {simvp_name(key, golden): value for key, value in golden.under("state/").items()}
-    net.load_state_dict({name: simvp_tensor(value, name) for name, value in state.items()}, strict=True)
+    net = NETWORKS[config["model_type"]](frames, channels, **options)
+    state = {name: our_tensor(golden[f"state/{key}"], name) for key, name in names(golden, type(net)).items()}
+    net.load_state_dict(state, strict=True)
     return net
 
 
@@ -178,11 +137,12 @@ def test_simvp_intermediates(folder: Path):
 def test_simvp_training(case: str, horizon: int, name: str, folder: Path):
     golden = Golden(name, folder)
     net = simvp(golden).train()
+    ours = names(golden, type(net))
     prediction = rollout(net, golden["input"], horizon)
     golden.close(prediction[:, -1].detach(), f"{case}/output_last")
     buffers = dict(net.named_buffers())
     for key, expected in golden.under(f"{case}/buffer_after/").items():
-        torch.testing.assert_close(buffers[simvp_name(key, golden)], expected, atol=golden.atol, rtol=1e-5)
+        torch.testing.assert_close(buffers[ours[key]], expected, atol=golden.atol, rtol=1e-5)
     if golden["target"].shape[1] < horizon:
         return
     loss = F.mse_loss(prediction, golden["target"][:, :horizon])
@@ -190,13 +150,12 @@ def test_simvp_training(case: str, horizon: int, name: str, folder: Path):
     golden.close(loss.detach(), f"{case}/loss")
     parameters = dict(net.named_parameters())
     for key, expected in golden.under(f"{case}/grad/").items():
-        name = simvp_name(key, golden)
-        gradient = parameters.pop(name).grad
+        gradient = parameters.pop(ours[key]).grad
         assert gradient is not None
         limit = 1e-4 * expected.abs().max().item()
-        torch.testing.assert_close(gradient, simvp_tensor(expected, name), atol=limit, rtol=0)
+        torch.testing.assert_close(gradient, our_tensor(expected, ours[key]), atol=limit, rtol=0)
     for key, expected in golden.under(f"{case}/grad_l2/").items():
-        gradient = parameters.pop(simvp_name(key, golden)).grad
+        gradient = parameters.pop(ours[key]).grad
         assert gradient is not None
         torch.testing.assert_close(gradient.norm(), expected, atol=0, rtol=1e-4)
     assert not parameters
@@ -245,23 +204,13 @@ def test_patches(folder: Path):
         assert torch.equal(from_patches(patches, size), frames)
 
 
-def recurrent_name(reference: str) -> str:
-    name = re.sub(r"^cell_list\.(\d+)\.(conv_\w+)\.0\.", r"cells.\1.\2.", reference)
-    name = re.sub(r"^cell_list\.", "cells.", name)
-    name = re.sub(r"\.conv_new_cell\.", ".conv_new_c.", re.sub(r"\.conv_new_gm\.", ".conv_new_m.", name))
-    name = re.sub(r"\._norm_c_t\.weight$", ".scale", re.sub(r"\._norm_c_t\.bias$", ".shift", name))
-    name = name.replace(".conv3d.", ".")
-    name = re.sub(r"^gradient_highway\.(\w)_concat\.0\.", r"highway.conv_\1.", name)
-    return re.sub(r"^conv_last\.", "readout.", name)
-
-
 def recurrent(golden: Golden) -> RecurrentForecaster:
     config = golden.config
     sizes = {"filter_size": config["filter_size"], "patch_size": config["patch_size"], "horizon": 10}
     hidden = config["num_hidden"]
     model: RecurrentForecaster
     if config["model"] == "ConvLSTM":
-        model = ConvLSTM(hidden, **sizes)
+        model = ConvLSTM(hidden, candidate_as_cell="cell state never read" in config["variant"], **sizes)
     elif config["model"] == "PredRNN":
         model = PredRNN(hidden[0], layers=len(hidden), **sizes)
     elif config["model"] == "E3DLSTM":
@@ -273,8 +222,9 @@ def recurrent(golden: Golden) -> RecurrentForecaster:
         published = "memory m" in config["variant"]
         model = PredRNNpp(hidden[0], layers=len(hidden), memory_as_cell=published, **sizes)
     unused = config["parameters_without_influence"]
-    state = {recurrent_name(k): v for k, v in golden.under("state/").items() if k not in unused}
-    model.net.load_state_dict(state, strict=True)
+    ours = names(golden, type(model.net))
+    assert not ours.keys() & set(unused)
+    model.net.load_state_dict({name: golden[f"state/{key}"] for key, name in ours.items()}, strict=True)
     return model
 
 
@@ -283,7 +233,7 @@ def recurrent(golden: Golden) -> RecurrentForecaster:
         *(pytest.param((name, SMALL), id=f"{name}-small") for name in ("convlstm", "predrnn")),
         *(
             pytest.param((name, FULL), marks=has_full, id=f"{name}-full")
-            for name in ("convlstm", "predrnn", "predrnnpp", "predrnnpp_v030", "e3dlstm")
+            for name in ("convlstm", "convlstm_v030", "predrnn", "predrnnpp", "predrnnpp_v030", "e3dlstm")
         ),
     ]
 )
@@ -318,11 +268,11 @@ def test_recurrent_training(golden_recurrent: Golden):
     loss.backward()
     golden_recurrent.close(prediction[:, -1].detach(), "train/output_last")
     golden_recurrent.close(loss.detach(), "train/loss")
-    parameters = dict(model.net.named_parameters())
+    parameters, ours = dict(model.net.named_parameters()), names(golden_recurrent, type(model.net))
     for key, expected in golden_recurrent.under("train/grad_l2/").items():
         if key in golden_recurrent.config["parameters_without_influence"]:
             continue
-        gradient = parameters.pop(recurrent_name(key)).grad
+        gradient = parameters.pop(ours[key]).grad
         assert gradient is not None
         torch.testing.assert_close(gradient.norm(), expected, atol=0, rtol=1e-4)
     assert not parameters

@@ -14,7 +14,7 @@ from microevo.benchmark.protocol import Protocol
 from microevo.data import Window, WindowDataset
 from microevo.data.parameters import known_parameters, parameter_values
 from microevo.models import Conditioned, Forecaster, Persistence, load_model
-from microevo.provenance import fingerprint
+from microevo.models.folder import model_fingerprint
 
 
 class Model(Competitor):
@@ -42,7 +42,7 @@ class Model(Competitor):
     def fingerprint(self, protocol: str) -> str:
         """The digest of the checkpoint, or of the weights in memory."""
         if self.checkpoint is not None:
-            return fingerprint(self.checkpoint)
+            return model_fingerprint(self.checkpoint)
         digest = hashlib.sha256()
         for name, weight in self.forecaster.state_dict().items():
             digest.update(name.encode() + weight.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())

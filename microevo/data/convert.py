@@ -1,0 +1,81 @@
+"""convert: a store of simulations or forecasts as a file of other tools."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from microevo.data.scratch import put_in_place, scratch_folder
+from microevo.data.store import TrajectoryStore
+from microevo.data.writers.netcdf import write_netcdf
+from microevo.data.writers.vti import write_vti
+
+NETCDF, VTI = ".nc", ".vti"
+
+
+def convert(
+    input: str,
+    output: str,
+    *,
+    fields: list[str] | None = None,
+    trajectories: list[int] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a store for other tools, trajectory by trajectory, so that it may be larger than the memory.
+
+    Args:
+        input: A store: of simulations, of imported frames, or of the forecasts that `predict` writes.
+        output: What to write. A name ending in .nc is a NetCDF file, which xarray opens. One ending in .vti is a folder with VTK
+            image data: for each trajectory a .pvd, which ParaView plays, and its frames.
+        fields: Fields to write; all of them unless given.
+        trajectories: Numbers of the trajectories to write, from 0; all of them unless given.
+        overwrite: Whether to replace an existing output of the same kind.
+
+    Raises:
+        FileNotFoundError: There is no such store.
+        FileExistsError: `output` exists.
+        ValueError: The format is not known, its package is not installed, or the store lacks a field or trajectory.
+    """
+    target = Path(output)
+    _check_output(target, overwrite)
+    store = TrajectoryStore.open(input)
+    names, numbers = fields or list(store.fields), range(len(store)) if trajectories is None else trajectories
+    _check_parts(store, names, numbers)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(target) as scratch:
+        made = scratch / target.name
+        if target.suffix == NETCDF:
+            write_netcdf(made, store, numbers, names)
+        else:
+            made.mkdir()
+            write_vti(made, store, numbers, names)
+        put_in_place(made, target, replace=overwrite)
+    many = "trajectory" if len(numbers) == 1 else "trajectories"
+    how = "xarray.open_dataset" if target.suffix == NETCDF else f"ParaView ({target}/trajectory-*.pvd)"
+    print(f"{target}: {len(numbers)} {many} of {', '.join(names)}, for {how}")
+    return target
+
+
+def _check_output(target: Path, overwrite: bool) -> None:
+    if target.suffix not in (NETCDF, VTI):
+        raise ValueError(
+            f"output is {target}, but its name must end in {NETCDF} (NetCDF) or {VTI} (VTK image data); rename it"
+        )
+    if not target.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{target} exists already; use --overwrite to replace it or choose another path")
+    replaceable = target.is_file() if target.suffix == NETCDF else any(target.glob("trajectory-*.pvd"))
+    if not replaceable:
+        raise FileExistsError(f"{target} exists already and is not an output that may be replaced; choose another path")
+
+
+def _check_parts(store: TrajectoryStore, fields: Sequence[str], trajectories: Sequence[int]) -> None:
+    if unknown := [name for name in fields if name not in store.fields]:
+        raise ValueError(
+            f"{store.path} has the fields {', '.join(store.fields)}, not {', '.join(unknown)}; change fields"
+        )
+    if wrong := [i for i in trajectories if not 0 <= i < len(store)]:
+        raise ValueError(
+            f"{store.path} has the trajectories 0 to {len(store) - 1}, not {', '.join(map(str, wrong))}; change trajectories"
+        )
+    if not trajectories or len(set(trajectories)) < len(trajectories):
+        raise ValueError(f"trajectories are {list(trajectories)}, but each must occur once, and there must be one")

@@ -1,0 +1,1 @@
+"""Stores in the formats of other tools."""
