@@ -1,14 +1,20 @@
 """EncoderDecoderNet: the frame of all SimVP networks, into which each of them puts a translator of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from microevo.models.blockwise import BlockwiseNet
+from microevo.models.convolutions import PatchConv2d, PointwiseConv2d, arranged
+
+# At a time, as 16 MiB. For arrays above 32 MiB the C library asks the system for new pages each time, which then costs up to
+# a third of a training step.
+FEATURES_AT_A_TIME = 2**22
 
 
 class ConvStage(nn.Module):
@@ -17,7 +23,7 @@ class ConvStage(nn.Module):
     def __init__(self, c_in: int, c_out: int, resize: Literal["down", "keep", "up"] = "keep"):
         super().__init__()
         up = resize == "up"
-        self.conv = nn.Conv2d(c_in, 4 * c_out if up else c_out, 3, stride=2 if resize == "down" else 1, padding=1)
+        self.conv = PatchConv2d(c_in, 4 * c_out if up else c_out, 3, stride=2 if resize == "down" else 1, padding=1)
         self.shuffle = nn.PixelShuffle(2) if up else nn.Identity()
         self.norm = nn.GroupNorm(2, c_out)
         nn.init.trunc_normal_(self.conv.weight, std=0.02)
@@ -26,7 +32,7 @@ class ConvStage(nn.Module):
 
     def forward(self, x: Float[Tensor, "B c_in H W"]) -> Float[Tensor, "B c_out h w"]:
         """Apply convolution, normalisation and activation."""
-        return F.silu(self.norm(self.shuffle(self.conv(x))))
+        return F.silu(self.norm(self.shuffle(self.conv(x))), inplace=not torch.is_grad_enabled())
 
 
 class Encoder(nn.Module):
@@ -34,6 +40,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, hid_s: int, n_s: int):
         super().__init__()
+        self.hid_s = hid_s
         self.stages = nn.ModuleList(
             ConvStage(channels if i == 0 else hid_s, hid_s, "down" if i % 2 else "keep") for i in range(n_s)
         )
@@ -52,7 +59,7 @@ class Decoder(nn.Module):
     def __init__(self, channels: int, hid_s: int, n_s: int):
         super().__init__()
         self.stages = nn.ModuleList(ConvStage(hid_s, hid_s, "keep" if i % 2 else "up") for i in range(n_s))
-        self.readout = nn.Conv2d(hid_s, channels, 1)
+        self.readout = PointwiseConv2d(hid_s, channels)
 
     def forward(self, x: Float[Tensor, "N c h w"], skip: Float[Tensor, "N c H W"]) -> Float[Tensor, "N C H W"]:
         """The frames, decoded from their features."""
@@ -96,8 +103,28 @@ class EncoderDecoderNet(BlockwiseNet):
             ValueError: The number of frames, the number of fields or the image size does not fit.
         """
         self.check_shape(past)
-        batch = past.shape[0]  # `len` would make a constant of it in an exported program
-        latent, skip = self.encoder(rearrange(past, "B T C H W -> (B T) C H W"))
-        latent = self.translator(rearrange(latent, "(B T) c h w -> B (T c) h w", B=batch))
-        frames = self.decoder(rearrange(latent, "B (T c) h w -> (B T) c h w", T=self.frames), skip)
+        batch, few = past.shape[0], self._few(past)  # `len` would make a constant of it in an exported program
+        frames = arranged(rearrange(past, "B T C H W -> (B T) C H W"))
+        encoded = [self.encoder(some) for some in parted(frames, few)]
+        latent = rearrange(joined([x for x, _ in encoded]), "(B T) c h w -> B (T c) h w", B=batch)
+        latent = self.translator(arranged(latent))
+        latent = arranged(rearrange(latent, "B (T c) h w -> (B T) c h w", T=self.frames))
+        parts = zip(parted(latent, few), encoded, strict=True)
+        frames = joined([self.decoder(x, skip) for x, (_, skip) in parts])
         return rearrange(frames, "(B T) C H W -> B T C H W", B=batch)
+
+    def _few(self, past: Float[Tensor, "B T C H W"]) -> int | None:
+        """Number of frames to encode or decode at a time; None for all of them."""
+        if past.device.type != "cpu" or torch.compiler.is_exporting():
+            return None
+        return max(1, FEATURES_AT_A_TIME // (self.encoder.hid_s * past.shape[-2] * past.shape[-1]))
+
+
+def parted(frames: Float[Tensor, "N c h w"], few: int | None) -> Sequence[Float[Tensor, "_ c h w"]]:
+    """A few frames at a time."""
+    return [frames] if few is None else frames.split(few)
+
+
+def joined(parts: list[Float[Tensor, "_ c h w"]]) -> Float[Tensor, "N c h w"]:
+    """The frames of all parts, without a copy where there is one."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from microevo.models.blockwise import BlockwiseForecaster
+from microevo.models.convolutions import DilatedDepthwiseConv2d, PointwiseConv2d
 from microevo.models.encoder_decoder import EncoderDecoderNet
 from microevo.models.translator import Translator, TranslatorBlock, scale_by_fan_out
 
@@ -17,11 +18,11 @@ class GatedAttention(nn.Module):
 
     def __init__(self, n: int):
         super().__init__()
-        self.project_in = nn.Conv2d(n, n, 1)
+        self.project_in = PointwiseConv2d(n, n)
         self.near = nn.Conv2d(n, n, 5, padding=2, groups=n)
-        self.far = nn.Conv2d(n, n, 7, padding=9, dilation=3, groups=n)
-        self.split = nn.Conv2d(n, 2 * n, 1)
-        self.project_out = nn.Conv2d(n, n, 1)
+        self.far = DilatedDepthwiseConv2d(n, 7, dilation=3)
+        self.split = PointwiseConv2d(n, 2 * n)
+        self.project_out = PointwiseConv2d(n, n)
 
     def forward(self, u: Float[Tensor, "B n h w"]) -> Float[Tensor, "B n h w"]:
         """Gate the normalised features `u`."""

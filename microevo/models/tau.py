@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from microevo.models.convolutions import DilatedDepthwiseConv2d, PointwiseConv2d
 from microevo.models.fcn import FCN, SimVPNet
 from microevo.models.translator import TranslatorBlock, scale_by_fan_out
 
@@ -23,15 +24,15 @@ class TemporalAttention(nn.Module):
         if n < 4:
             raise ValueError(f"hid_t and frames * hid_s must be at least 4, got {n}.")
         super().__init__()
-        self.project_in = nn.Conv2d(n, n, 1)
+        self.project_in = PointwiseConv2d(n, n)
         self.near = nn.Conv2d(n, n, 5, padding=2, groups=n)
-        self.far = nn.Conv2d(n, n, 7, padding=9, dilation=3, groups=n)
-        self.mix = nn.Conv2d(n, n, 1)
+        self.far = DilatedDepthwiseConv2d(n, 7, dilation=3)
+        self.mix = PointwiseConv2d(n, n)
         # A reduction of n by 16 was meant; the published implementation has about 16 features for any n.
         squeezed = n // max(n // 16, 4)
         self.squeeze = nn.Linear(n, squeezed, bias=False)
         self.excite = nn.Linear(squeezed, n, bias=False)
-        self.project_out = nn.Conv2d(n, n, 1)
+        self.project_out = PointwiseConv2d(n, n)
 
     def forward(self, u: Float[Tensor, "B n h w"]) -> Float[Tensor, "B n h w"]:
         """Gate the normalised features `u`."""

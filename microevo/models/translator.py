@@ -8,15 +8,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from microevo.models.convolutions import PointwiseConv2d
+
 
 class ConvMLP(nn.Module):
     """Pointwise expansion, depthwise 3x3, GELU, pointwise projection."""
 
     def __init__(self, n: int, hidden: int):
         super().__init__()
-        self.expand = nn.Conv2d(n, hidden, 1)
+        self.expand = PointwiseConv2d(n, hidden)
         self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.project = nn.Conv2d(hidden, n, 1)
+        self.project = PointwiseConv2d(hidden, n)
 
     def forward(self, x: Float[Tensor, "B n h w"]) -> Float[Tensor, "B n h w"]:
         """Mix the features of each pixel and its neighbours."""
@@ -75,7 +77,7 @@ class Translator(nn.Sequential):
         for n, n_next, rate in zip(sizes, sizes[1:], rates, strict=False):
             layers.append(block(n, rate))
             if n != n_next:
-                layers.append(nn.Conv2d(n, n_next, 1))
+                layers.append(PointwiseConv2d(n, n_next))
         super().__init__(*layers)
 
 

@@ -35,6 +35,8 @@ from microevo.models.tau import difference_divergence
 # Small files come with the tests; the full ones are used where they are there too.
 SMALL, FULL = Path(__file__).parents[1] / "golden", Path(__file__).parents[3] / "shared" / "golden"
 sys.path.append(str(SMALL))
+sys.path.append(str(Path(__file__).parents[2] / "experiments" / "speed"))
+from plain_fcn import PlainSimVPNet  # noqa: E402
 from shrink import load  # noqa: E402
 
 has_full = pytest.mark.skipif(not FULL.is_dir(), reason="the full golden files are not at ../shared/golden")
@@ -104,6 +106,16 @@ def test_simvp_forward(name: str, folder: Path):
     with torch.no_grad():
         golden.close(net(golden["input"]), "output")
     assert sum(p.numel() for p in net.parameters()) == golden.config["parameters"]
+
+
+def test_the_plain_transcription_computes_the_same():
+    golden = Golden("simvp_gsta_c2", SMALL)
+    config = golden.config
+    sizes = (config[key] for key in ("hid_S", "hid_T", "N_S", "N_T", "mlp_ratio"))
+    net = PlainSimVPNet(*golden["input"].shape[1:3], *sizes).eval()
+    net.load_state_dict(simvp(golden).state_dict(), strict=True)
+    with torch.no_grad():
+        golden.close(net(golden["input"]), "output")
 
 
 @has_full
