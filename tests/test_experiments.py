@@ -57,7 +57,7 @@ def some(paths: list[Path], quick: set[Path]) -> list:
 
 # The networks of the demo, one experiment, and one for data of one's own. The others are trained in
 # tests/models/test_models.py; what is particular to their data is checked without training.
-QUICK = {"demo-fcn", "demo-local"}
+QUICK = {"demo-local"}
 TRAINED = {path for path in EXPERIMENTS if path.stem in QUICK}
 SIMULATED = {OURS[store] for path in TRAINED if (store := part(path, "data")["init_args"]["store"]) in OURS}
 

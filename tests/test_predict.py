@@ -33,7 +33,7 @@ def test_new_frames_are_forecast_in_one_step(cli, best, frames):
     assert store.fields == ("c_forecast",)
     with torch.inference_mode():
         expected = load_model(best)(torch.from_numpy(frames[:, 2:, None]), 5).numpy()
-    np.testing.assert_allclose(np.stack([store.read(i) for i in range(2)]), expected, atol=1e-6)
+    np.testing.assert_allclose(np.stack([store.read(i) for i in range(2)]), expected, rtol=1e-5, atol=1e-6)
     assert store.per_trajectory["source_trajectory"].tolist() == [0, 1]
     assert store.per_trajectory["source_start"].tolist() == [2, 2]
     assert {path.name for path in Path().glob("frames-forecasts-*")} == {
@@ -42,7 +42,7 @@ def test_new_frames_are_forecast_in_one_step(cli, best, frames):
     }
     assert cli("predict", f"--ckpt_path={best}", "--input=frames.npy", "--horizon=7", "--pictures=0").code == 0
     longer = TrajectoryStore.open("frames-forecasts-2.zarr")  # nothing is overwritten
-    np.testing.assert_allclose(longer.read(1)[:4], expected[1, :4], atol=1e-6)
+    np.testing.assert_allclose(longer.read(1)[:4], expected[1, :4], rtol=1e-5, atol=1e-6)
     assert longer.frames == 7
     np.save("frames.npy", frames[0])
     assert cli("predict", f"--ckpt_path={best}", "--input=frames.npy", "--output=one.zarr", "--pictures=0").code == 0
@@ -56,6 +56,7 @@ def test_a_checkpoint_at_a_url_is_refused():
         predict("s3://b/best.ckpt", "frames.npy")
 
 
+@pytest.mark.slow
 def test_a_store_is_forecast_in_its_own_units(best, make_store, frames, tmp_path, capsys):
     values = np.stack([frames, 1 - frames], axis=2)
     store = make_store(

@@ -73,7 +73,9 @@ def test_the_command_of_a_sweep_trains(sweep, launch, small_store):
         assert value == parameters[name]
 
 
-@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "sweep", [pytest.param(p, id=p.stem, marks=() if p.stem == "fcn" else pytest.mark.slow) for p in SWEEPS]
+)
 def test_every_value_of_a_sweep_is_a_valid_setting(sweep, monkeypatch):
     class Parsed(TrainingCLI):
         def before_instantiate_classes(self):

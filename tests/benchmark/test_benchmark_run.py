@@ -107,6 +107,7 @@ def test_an_interrupted_benchmark_is_reported_and_logged(small_store, here):
     run(output="results", render_only=True, leads=[1, 4], logger=CSVLogger(here))
 
 
+@pytest.mark.slow
 def test_changed_predictions_are_not_taken_for_the_old_ones(small_store, here):
     compared(small_store, {"good": "good.npy"})
     when = Path("good.npy").stat()

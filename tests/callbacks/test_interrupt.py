@@ -114,6 +114,7 @@ def test_ctrl_c_saves_the_step_that_it_announces(cli, after, in_validation):
     assert list(range(after, 20)) == SEEN
 
 
+@pytest.mark.slow
 def test_best_and_last_are_the_weights_of_their_steps(cli, small_store):
     # Of an error that falls, so that the best checkpoint stays the earliest one.
     fast = ["--model.init_args.lr=0.01", "--model.init_args.schedule=constant"]

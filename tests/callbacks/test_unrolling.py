@@ -47,7 +47,7 @@ def test_stages_share_the_computing_time():
     assert noting.lengths == [1] * 8 + [4] * 4
 
 
-@pytest.mark.parametrize(("warmup", "peak"), [(0.3, 48), (0.1, 16)])
+@pytest.mark.parametrize(("warmup", "peak"), [pytest.param(0.3, 48, marks=pytest.mark.slow), (0.1, 16)])
 def test_the_learning_rate_follows_the_computing_time(warmup: float, peak: int):
     noting, rates = model(warmup=warmup), []
 

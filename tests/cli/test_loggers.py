@@ -43,6 +43,7 @@ def write_netrc(machine: str, key: str = KEY) -> None:
     Path("netrc").chmod(0o600)
 
 
+@pytest.mark.slow
 def test_wandb_offline_writes_into_the_run_and_never_asks(cli, wandb, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     done = cli("fit", "--config", "tiny.yaml", *WANDB)
@@ -61,6 +62,7 @@ def test_without_a_login_the_run_logs_to_csv_and_says_so(cli, wandb):
     assert saved["trainer"]["logger"]["class_path"].endswith("WandbLogger")  # what was asked for
 
 
+@pytest.mark.slow
 def test_without_a_network_the_run_is_kept_offline(cli, wandb, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     done = cli("fit", "--config", "tiny.yaml", *WANDB, "--trainer.logger.log_model=all")

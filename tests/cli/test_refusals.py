@@ -117,6 +117,7 @@ def test_a_checkpoint_that_would_run_code_runs_none(cli):
     assert not Path("ran").exists()
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_another_model_is_refused(cli, trained):
     best = trained / "checkpoints" / "best.ckpt"
     args = ["--config", "tiny.yaml", "--run_dir=here", "--ckpt_path", best]
@@ -192,6 +193,7 @@ def test_nan_in_the_data_stops_the_training_with_step_and_trajectory(cli, small_
     assert not list(Path("runs/tiny").rglob("*.ckpt"))  # nothing was trained on NaN and then saved
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_stops_the_training_and_keeps_the_best_checkpoint(cli):
     assert cli("fit", "--config", "tiny.yaml", "--run_dir=run").code == 0
     before = contents(Path("run/checkpoints"))

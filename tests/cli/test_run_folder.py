@@ -162,6 +162,7 @@ def test_a_second_training_in_the_same_folder_is_refused(cli, holder):
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_dead_training_can_be_used(cli, holder):
     process, _ = holder
     process.kill()
@@ -200,6 +201,7 @@ def slurm(monkeypatch):
     return restart
 
 
+@pytest.mark.slow
 def test_a_requeued_job_resumes_in_its_own_folder(cli, slurm, monkeypatch):
     fit = ["fit", "--config", "tiny.yaml"]
     monkeypatch.setenv("SLURM_JOB_ID", "16")

@@ -80,6 +80,7 @@ def test_a_training_says_what_it_does_and_how_it_goes(cli):
     assert not outcome.err
 
 
+@pytest.mark.slow
 def test_the_next_command_can_be_pasted(cli):
     Path("my run.yaml").write_text(Path("tiny.yaml").read_text())
     outcome = cli("fit", "--config", "my run.yaml", "--trainer.max_epochs=1")
@@ -95,6 +96,7 @@ class Spawned(Callback):
         trainer.checkpoint_callback.best_model_score = None
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_known_where_processes_were_spawned(cli):
     spawned = f"--trainer.callbacks+={__name__}.Spawned"
     outcome = cli("fit", "--config", "tiny.yaml", spawned)

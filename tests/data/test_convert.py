@@ -53,6 +53,7 @@ def test_xarray_opens_the_netcdf_file_with_all_that_it_sees_in_the_store(cli, st
     assert [path.name for path in Path("out").iterdir()] == ["made.nc"]
 
 
+@pytest.mark.slow
 def test_paraview_gets_a_series_of_images_with_times_and_spacing(store, tmp_path):
     pytest.importorskip("vtkmodules", reason="VTK comes with the extra `vtk`")
     pyvista = pytest.importorskip("pyvista", reason="pyvista reads the files as ParaView does")

@@ -9,17 +9,28 @@ from conftest import ROOT
 from microevo.benchmark import run as benchmark
 from microevo.cli.commands import parser
 from microevo.data import generate, import_frames
+from microevo.data.convert import convert
+from microevo.export import export
 from microevo.predict import predict
 
 README = [ROOT / "README.md", *sorted((ROOT / "data").glob("*.md"))]
 OPTIONS = sorted({snippet for path in README for snippet in re.findall(r"`(--[a-z_]+ [^`]+)`", path.read_text())})
 PLACEHOLDERS = {"N": "2", "a:b": "0:1", "Mine": None, "X": None}
-COMMANDS = {"simulate": generate, "import": import_frames, "benchmark": benchmark, "predict": predict}
+COMMANDS = {
+    "simulate": generate,
+    "import": import_frames,
+    "benchmark": benchmark,
+    "predict": predict,
+    "convert": convert,
+    "export": export,
+}
 REQUIRED = {
     "simulate": ["--process=SpinodalDecomposition", "--output=x.zarr", "--splits={train: 1}"],
     "import": ["--input=x.npy", "--output=x.zarr"],
     "benchmark": [],
     "predict": ["--ckpt_path=a.ckpt", "--input=x.npy"],
+    "convert": ["--input=x.zarr", "--output=x.nc"],
+    "export": ["--ckpt_path=a.ckpt", "--output=model"],
 }
 
 

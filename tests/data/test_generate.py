@@ -566,6 +566,7 @@ def test_an_array_of_jobs_that_are_killed_ends_in_the_same_bytes(tmp_path, recip
     assert contents(store) == _uninterrupted(recipe, COMMAND)
 
 
+@pytest.mark.slow
 def test_a_job_says_what_is_missing_and_how_to_finish(tmp_path, recipe, capsys):
     words = ["simulate", "--config", "recipe.yaml", "--frames=2", "--process.init_args.grid.shape=[16,16]"]
     main([*words, "--trajectories", "16:18"])

@@ -40,6 +40,7 @@ def readme_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "my_metrics"
 
 
+@pytest.mark.slow
 def test_readmes_metric_is_logged_written_scored_and_shown(
     readme_module: str, small_store: Path, in_process: Callable, tmp_path: Path
 ) -> None:

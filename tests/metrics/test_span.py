@@ -165,6 +165,7 @@ def test_a_store_without_a_declaration_gives_the_range_of_its_training_split(mak
 # ------------------------------------------------------------------ that it is kept and said
 
 
+@pytest.mark.slow
 def test_a_checkpoint_keeps_the_range_and_a_test_says_where_it_differs(in_units, tmp_path, caplog):
     torch.manual_seed(0)
     model = FCN(n_past=2, horizon=3, hid_s=2, hid_t=4, n_t=2)

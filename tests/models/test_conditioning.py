@@ -205,6 +205,7 @@ def test_a_benchmark_leaves_out_a_network_where_its_parameter_is_not_known(
     assert cost.parameters["Conditioned"] == sum(w.numel() for w in entries[0].forecaster.parameters())
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_their_names_from_the_data(cli, store):
     asked = ["--config=tiny.yaml", f"--data.init_args.store={store.path}", "--data.init_args.parameters=[mobility]"]
     asked += ["--data.init_args.horizon=3", "--data.init_args.n_future=1", "--trainer.fast_dev_run=true"]

@@ -183,6 +183,7 @@ def test_a_run_without_end_has_no_schedule():
         trainer(max_epochs=-1).fit(tiny(), loader(windows()))
 
 
+@pytest.mark.slow
 def test_resumed_run_can_be_prolonged(tmp_path: Path):
     batch, path = loader(windows(), batch_size=1), tmp_path / "short.ckpt"
     short = trainer(max_epochs=2)

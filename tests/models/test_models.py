@@ -98,7 +98,7 @@ def test_gradient_reaches_every_parameter(cls: type[Forecaster], ssim_weight: fl
 
 
 @pytest.mark.parametrize(
-    "cls", [pytest.param(cls, marks=() if cls in (FCN, ConvLSTM) else pytest.mark.slow) for cls in TRAINABLE]
+    "cls", [pytest.param(cls, marks=() if cls is ConvLSTM else pytest.mark.slow) for cls in TRAINABLE]
 )
 def test_one_batch_can_be_overfitted(cls: type[Forecaster]):
     model = build(cls, lr=2e-2, n_past=2, horizon=2)

@@ -33,6 +33,7 @@ def timed(seconds: int, *callbacks: Callback) -> Trainer:
     return trainer(max_epochs=-1, max_time={"seconds": seconds}, callbacks=list(callbacks))
 
 
+@pytest.mark.slow
 def test_the_cycle_spans_the_time_limit(monkeypatch: pytest.MonkeyPatch):
     clock = Clock(monkeypatch)
     timed(40, clock).fit(tiny(), loader(windows(), batch_size=2))

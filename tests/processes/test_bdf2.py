@@ -31,7 +31,7 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
 
 
-@pytest.mark.parametrize(("precision", "cells"), [("float32", 32), ("float64", 27)])
+@pytest.mark.parametrize(("precision", "cells"), [("float32", 32), pytest.param("float64", 27, marks=pytest.mark.slow)])
 def test_same_seed_same_bytes_in_any_batch(precision: str, cells: int) -> None:
     law = process(grid=Grid(shape=(cells, cells)), precision=precision)
     together = trajectories(law, *range(8))
@@ -63,6 +63,7 @@ def test_float32_follows_float64() -> None:
     assert float(distance(low, high).max()) < 4e-4
 
 
+@pytest.mark.slow
 def test_second_order_in_time() -> None:
     # The error estimate is of second order, so that a quarter of the tolerance halves the steps.
     coarse, half, truth = (

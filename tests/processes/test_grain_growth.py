@@ -60,11 +60,11 @@ def slope(x: list[float], y: list[float]) -> float:
 @pytest.mark.parametrize(
     ("gamma", "energy", "width"),
     [
-        (0.75, 0.3045, 4.862),
-        (1.0, 0.3875, 3.793),
+        pytest.param(0.75, 0.3045, 4.862, marks=pytest.mark.slow),
+        pytest.param(1.0, 0.3875, 3.793, marks=pytest.mark.slow),
         (1.5, math.sqrt(2) / 3, 3.107),
         (2.0, 0.5178, 2.833),
-        (3.0, 0.5717, 2.581),
+        pytest.param(3.0, 0.5717, 2.581, marks=pytest.mark.slow),
     ],
 )
 def test_flat_boundary_has_the_energy_and_width_of_theory(gamma: float, energy: float, width: float) -> None:
@@ -131,6 +131,7 @@ def test_energy_falls() -> None:
     assert all(after < before for before, after in itertools.pairwise(energies))
 
 
+@pytest.mark.slow
 def test_mobility_is_an_area_per_time_on_any_grid() -> None:
     # 20 units of length across; twice as fine with the same boundary in cells moves as fast.
     lost = []

@@ -179,8 +179,15 @@ def test_order_in_time() -> None:
     assert 1.8 < first / second < 2.8  # 2.33 against a truth of the same scheme
 
 
-@pytest.mark.parametrize("scheme", ["fast", "accurate"])
-@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("precision", "scheme"),
+    [
+        ("float32", "fast"),
+        ("float64", "accurate"),
+        pytest.param("float32", "accurate", marks=pytest.mark.slow),
+        pytest.param("float64", "fast", marks=pytest.mark.slow),
+    ],
+)
 def test_same_seed_same_bytes_in_any_batch(precision: str, scheme: str) -> None:
     process = law(scheme=scheme, precision=precision, first_frame=0.06, frame_interval=0.03)
     drawn = {
@@ -218,6 +225,7 @@ def test_float32_follows_float64(scheme: str) -> None:
     assert distance(low, high) < 3e-4
 
 
+@pytest.mark.slow
 def test_asked_times_are_met_and_stages_kept() -> None:
     process = law()
     stepper = started(process, 0)

@@ -193,7 +193,9 @@ def test_steps_longer_than_a_frame_are_checked_too():
     assert c.max() < 1.0  # 1.16 without an error estimate for single steps
 
 
-@pytest.mark.parametrize("numbers", [(1, 0), (2, 1), (0, 3)])
+@pytest.mark.parametrize(
+    "numbers", [(1, 0), pytest.param((2, 1), marks=pytest.mark.slow), pytest.param((0, 3), marks=pytest.mark.slow)]
+)
 def test_between_walls_half_waves_grow_as_the_linear_theory_says(numbers: tuple[int, int]) -> None:
     law = SpinodalDecomposition(grid=Grid(shape=(32, 24), boundary="no-flux"), precision="float64", tolerance=1e-6)
     y, x = (
