@@ -162,7 +162,8 @@ def recipe(name: str) -> tuple[Process, int]:
     """Process and frames of a recipe; what is sampled per trajectory keeps the one value that it states."""
     tree = yaml.safe_load((RECIPES / name).read_text())
     settings = dict(tree["process"]["init_args"])
-    grid = Grid(**settings.pop("grid"))
+    grid = settings.pop("grid")
+    grid = Grid(**(grid | {"shape": tuple(grid["shape"])}))
     kind = getattr(microevo.processes, tree["process"]["class_path"].rsplit(".", 1)[1])
     return kind(grid=grid, **settings), tree["frames"]
 

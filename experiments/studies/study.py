@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jsonargparse import ArgumentParser
+from matplotlib.ticker import NullLocator
 
 import microevo
 from microevo.data import TrajectoryStore
@@ -216,15 +217,13 @@ def picture(study: Study, table: pd.DataFrame) -> plt.Figure:
     if study.axis:
         ((label, places),) = study.axis.items()
         place = dict(zip(study.variants, places, strict=True))
-        axes.plot(table["variant"].map(place), table["rmse_mean"], "o", label="mean over lead times")
-        axes.plot(
-            table["variant"].map(place),
-            table[f"rmse_{study.leads[0]}"],
-            "s",
-            mfc="none",
-            label=f"lead time {study.leads[0]}",
-        )
+        x, first = table["variant"].map(place), study.leads[0]
+        axes.plot(x, table["rmse_mean"], "o", label="mean over lead times")
+        axes.plot(x, table[f"rmse_{first}"], "s", mfc="none", label=f"lead time {first}")
+        axes.axhline(table["persistence_mean"].iloc[0], color="0.5", lw=1, ls="--", label=BASELINE)
         axes.set(xscale="log", yscale="log")
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.xaxis.set_minor_locator(NullLocator())
         frame_axes(axes, label, "RMSE")
         axes.legend(frameon=False, fontsize=9)
     else:

@@ -259,8 +259,7 @@ class DendriteStepper(Stepper):
                 self._step_phase(group, dt)
                 self._step_heat(group, dt)
 
-    @property
-    def u(self) -> Float[Tensor, "n 2 y x"]:
+    def _fields(self) -> Float[Tensor, "n 2 y x"]:
         """The fields at the present time."""
         return torch.cat([torch.stack([group.phi.cells, group.heat.cells], dim=1) for group in self.groups])
 

@@ -90,8 +90,7 @@ class GrainStepper(Stepper):
                     trajectory.since_check = 0.0
                     self._keep_apart(index, trajectory.order, now)
 
-    @property
-    def u(self) -> Float[Tensor, "n 2 H W"]:
+    def _fields(self) -> Float[Tensor, "n 2 H W"]:
         """`sum eta^2` and the grain number of each cell at the present time."""
         states = [
             torch.from_numpy(np.stack([trajectory.order.squares, trajectory.order.ids]))

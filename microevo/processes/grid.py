@@ -25,6 +25,8 @@ class Grid:
     coarsen: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shape, tuple):
+            raise TypeError(f"the shape of a grid must be a tuple, such as (64, 64), but it is {self.shape!r}")
         if not self.shape or min(self.shape) < 2:
             raise ValueError(f"a grid needs at least 2 cells along each axis, but its shape is {self.shape}")
         if self.spacing <= 0:

@@ -178,9 +178,8 @@ class TurningWave(Stepper):
         decay = torch.exp(-self.alpha * passed)
         cos, sin = ((decay * part).to(self.first) for part in (torch.cos(turn), torch.sin(turn)))
         wave, quadrature = self.first[:, 0] - 0.5, self.first[:, 1]
-        self._fields = torch.stack([0.5 + cos * wave - sin * quadrature, sin * wave + cos * quadrature], dim=1)
+        self._wave = torch.stack([0.5 + cos * wave - sin * quadrature, sin * wave + cos * quadrature], dim=1)
 
-    @property
-    def u(self) -> Float[Tensor, "n 2 y x"]:
+    def _fields(self) -> Float[Tensor, "n 2 y x"]:
         """The fields at the present time."""
-        return self._fields
+        return self._wave

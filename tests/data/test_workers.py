@@ -18,9 +18,8 @@ BREAKS = 1.05  # angular frequency above which `Unwatched` breaks
 class Unwatching(TurningWave):
     """From time 2 on, fast waves are not finite."""
 
-    @property
-    def u(self):
-        u = super().u.clone()
+    def _fields(self):
+        u = super()._fields().clone()
         if self.t >= 2:
             u[self.omega.flatten() > BREAKS, 1] = math.inf
         return u

@@ -16,6 +16,11 @@ def test_image_is_the_mean_over_blocks(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(image[(..., *(0 for _ in shape))], corner.flatten(2).mean(2))
 
 
+def test_a_list_is_no_shape() -> None:  # grids are keys of what is computed once
+    with pytest.raises(TypeError, match=r"must be a tuple, such as \(64, 64\), but it is \[8, 8\]"):
+        Grid(shape=[8, 8])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -122,8 +122,7 @@ class SpectralBDF2(Stepper):
                 for chunk, state in zip(self.chunks, self.states, strict=True):
                     state.reject(rejected[chunk])
 
-    @property
-    def u(self) -> Float[Tensor, "n C *cells"]:
+    def _fields(self) -> Float[Tensor, "n C *cells"]:
         """The fields at the present time."""
         return torch.cat([state.field for state in self.states]) + self.offset
 

@@ -83,8 +83,7 @@ class FixedStepBDF(Stepper):
                 self._step(dt)
             begin = target
 
-    @property
-    def u(self) -> Float[Tensor, "n C *cells"]:
+    def _fields(self) -> Float[Tensor, "n C *cells"]:
         """The fields at the present time."""
         return self.total.to(self.field.dtype, copy=True)
 

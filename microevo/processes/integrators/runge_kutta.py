@@ -40,8 +40,7 @@ class RungeKutta(Stepper):
     ) -> None:
         self.rhs, self.tolerance = rhs, tolerance
 
-    @property
-    def u(self) -> Float[Tensor, "n C *cells"]:
+    def _fields(self) -> Float[Tensor, "n C *cells"]:
         """The fields at the present time."""
         return self.field
 
