@@ -193,9 +193,10 @@ def markdown(study: Study, name: str, table: pd.DataFrame) -> str:
     lines = [
         f"# {study.question}",
         "",
-        f"`make {'results' if study.protocols else 'study'} NAME={name}`: {study.experiment}, {len(study.variants)} variants, "
-        f"seeds {', '.join(map(str, sorted(set(table['seed']))))}; RMSE over {study.horizon} lead times of the test trajectories "
-        f"of {study.store}, where Persistence has {table['persistence_mean'].iloc[0]:.3g}. One thread each.",
+        f"`make {'results' if study.protocols else 'study'} NAME={name}`: {study.experiment}, "
+        f"{table['variant'].nunique()} of {len(study.variants)} variants, seeds {', '.join(map(str, sorted(set(table['seed']))))}; "
+        f"RMSE over {study.horizon} lead times of the test trajectories of {study.store}, where Persistence has "
+        f"{table['persistence_mean'].iloc[0]:.3g}. One thread each.",
         "",
         f"| {' | '.join(columns)} |",
         f"|---|{'---:|' * (len(columns) - 1)}",
@@ -210,9 +211,8 @@ def markdown(study: Study, name: str, table: pd.DataFrame) -> str:
 
 def picture(study: Study, table: pd.DataFrame) -> plt.Figure:
     """Mean error of each variant, with a point for each seed."""
-    figure = plt.Figure(
-        figsize=(6.4, 0.9 + 0.42 * len(study.variants) if not study.axis else 3.6), layout="constrained"
-    )
+    trained = list(dict.fromkeys(table["variant"]))
+    figure = plt.Figure(figsize=(6.4, 3.6 if study.axis else 0.9 + 0.35 * len(trained)), layout="constrained")
     axes = figure.add_subplot()
     if study.axis:
         ((label, places),) = study.axis.items()
@@ -227,11 +227,13 @@ def picture(study: Study, table: pd.DataFrame) -> plt.Figure:
         frame_axes(axes, label, "RMSE")
         axes.legend(frameon=False, fontsize=9)
     else:
-        names = list(study.variants)
-        axes.plot(table["rmse_mean"], table["variant"].map(names.index), "o")
-        axes.set_yticks(range(len(names)), names)
+        axes.plot(table["rmse_mean"], table["variant"].map(trained.index), "o")
+        axes.set_yticks(range(len(trained)), trained)
         axes.invert_yaxis()
-        axes.set_xlim(left=0)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="x", which="both", labelsize=9)
         frame_axes(axes, f"mean RMSE over {study.horizon} lead times", "")
     return figure
 
