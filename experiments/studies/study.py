@@ -195,8 +195,8 @@ def markdown(study: Study, name: str, table: pd.DataFrame) -> str:
         "",
         f"`make {'results' if study.protocols else 'study'} NAME={name}`: {study.experiment}, "
         f"{table['variant'].nunique()} of {len(study.variants)} variants, "
-        f"seeds {', '.join(map(str, sorted(set(table['seed']))))}; RMSE over {study.horizon} lead times of the test trajectories of {study.store}, where Persistence has "
-        f"{table['persistence_mean'].iloc[0]:.3g}. One thread each.",
+        f"seeds {', '.join(map(str, sorted(set(table['seed']))))}; RMSE over {study.horizon} lead times of the "
+        f"test trajectories of {study.store}, where Persistence has {table['persistence_mean'].iloc[0]:.3g}. One thread each.",
         "",
         f"| {' | '.join(columns)} |",
         f"|---|{'---:|' * (len(columns) - 1)}",
