@@ -23,7 +23,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, namespace_to_dict
 from matplotlib.ticker import NullLocator
 
 import microevo
@@ -258,7 +258,8 @@ def read(path: Path) -> Study:
     """The study of a YAML file; a misspelt setting ends with a sentence."""
     parser = ArgumentParser()
     parser.add_class_arguments(Study, "study")
-    return parser.instantiate_classes(parser.parse_path(path)).study
+    # Not instantiated: a callback among the options of a variant stays what it is in the file.
+    return Study(**namespace_to_dict(parser.parse_path(path).study))
 
 
 def main() -> None:

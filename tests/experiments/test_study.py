@@ -1,5 +1,6 @@
 """`make study`: variants are trained and tabulated, what is done is kept, and other settings are refused."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def test_studies_are_understood():
         study = studies.read(path)
         target = "study" if path.parent.name == "studies" else "results"
         assert path.read_text().startswith(f"# make {target} NAME={path.stem}\n")
+        json.dumps(study.variants)  # options are words, never objects
         assert {study.experiment, *study.recipes.values()} <= {str(p.relative_to(ROOT)) for p in ROOT.rglob("*.yaml")}
         assert len({studies.run_folder(Path(), variant, 0) for variant in study.variants}) == len(study.variants)
         assert not study.axis or len(*study.axis.values()) == len(study.variants)
