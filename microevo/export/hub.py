@@ -12,7 +12,7 @@ from microevo.models.folder import write_folder
 from microevo.provenance import write_file
 
 
-class HubModel(ModelHubMixin, library_name="microevo"):
+class HubModel(ModelHubMixin):
     """A trained network that `push_to_hub` and `save_pretrained` write as a model folder, and `from_pretrained` reads.
 
     `HubModel.from_pretrained("group/name").forecaster` is what `load_model` makes of the folder: no code is read from it.
