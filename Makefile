@@ -46,7 +46,7 @@ lint: .venv/installed ## Format, lint, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint ## Lint and the default tests (five to eight minutes on 2 cores)
+test: lint ## Lint and the default tests (five minutes on 2 cores)
 	$(PYTEST)=$(SHAPES),beartype.beartype -n 2 -m "not slow"
 
 test-all: lint ## Lint and all tests, the long ones too, with the shapes of all arrays checked

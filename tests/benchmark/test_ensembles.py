@@ -68,6 +68,7 @@ def settings(small_store, tmp_path, monkeypatch) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_members_forecast_together_and_the_report_says_how_far_to_trust_them(settings, tmp_path):
     results = run(**settings, logger=CSVLogger(tmp_path, name="csv"))
     windows = settings["protocols"]["4->6"].windows(["c"])

@@ -394,7 +394,7 @@ def test_forecasts_that_are_not_finite_are_counted(tmp_path, look):
     assert pixels(page, "#error")[:4] == [176, 176, 176, 255]
 
 
-@pytest.mark.parametrize("size", [8, 256])  # as it is, and reduced
+@pytest.mark.parametrize("size", [8, pytest.param(256, marks=pytest.mark.slow)])  # as it is, and reduced
 def test_huge_forecasts_take_the_end_colours(tmp_path, look, size):
     results = made(tmp_path, protocols={"10->4": {}}, rmse=MODELS, shape=(size, size))
     path = results.table.frames_path("10->4", "FCN")
@@ -502,7 +502,7 @@ def test_an_interrupted_benchmark_says_what_is_missing(tmp_path, look):
     assert page.locator("#gallery").is_hidden()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_on_a_phone(tmp_path, look, scheme):
     names = {**MODELS, "the-very-long-name-of-a-model-that-somebody-submitted": 0.05}
     protocols = {f"10->4 with a long name {i}": {"note": "word" * 50} for i in range(4)}

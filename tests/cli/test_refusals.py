@@ -45,6 +45,7 @@ def test_persistence_is_not_trained(cli):
     cli("fit", "--config", "tiny.yaml", "--model=Persistence").refusal("nothing to train", "run test instead of fit")
 
 
+@pytest.mark.slow
 def test_an_unfinished_store_is_refused_with_the_command_that_finishes_it(cli, make_store, tmp_path):
     cli("simulate", "--config", "recipe.yaml")
     shutil.rmtree("made.zarr/c/c/3")
@@ -128,6 +129,7 @@ def test_the_checkpoint_of_another_model_is_refused(cli, trained):
     cli("fit", *args, "--model=ConvLSTM").refusal("holds FCN, but the model is ConvLSTM")
 
 
+@pytest.mark.slow
 def test_untrained_weights_are_not_evaluated(cli):
     for command in ("validate", "test", "predict"):
         cli(command, "--config", "tiny.yaml").refusal("needs the weights of a trained FCN", "--ckpt_path")
@@ -146,12 +148,17 @@ def cuda_is_out_of_memory():
     ("error", "whose"),
     [
         (cuda_is_out_of_memory(), "the GPU has"),
-        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), "the GPU has"),
-        (
+        pytest.param(
+            RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+            "the GPU has",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
             "the computer has",
+            marks=pytest.mark.slow,
         ),
-        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), "the GPU has"),
+        pytest.param(RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), "the GPU has", marks=pytest.mark.slow),
         (MemoryError(), "the computer has"),
     ],
 )

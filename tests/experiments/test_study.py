@@ -14,12 +14,13 @@ STUDIES = sorted(path for name in ("studies", "results") for path in (ROOT / "ex
 
 
 def test_studies_are_understood():
+    there = {str(p.relative_to(ROOT)) for name in ("experiments", "data") for p in (ROOT / name).rglob("*.yaml")}
     for path in STUDIES:
         study = studies.read(path)
         target = "study" if path.parent.name == "studies" else "results"
         assert path.read_text().startswith(f"# make {target} NAME={path.stem}\n")
         json.dumps(study.variants)  # options are words, never objects
-        assert {study.experiment, *study.recipes.values()} <= {str(p.relative_to(ROOT)) for p in ROOT.rglob("*.yaml")}
+        assert {study.experiment, *study.recipes.values()} <= there
         assert len({studies.run_folder(Path(), variant, 0) for variant in study.variants}) == len(study.variants)
         assert not study.axis or len(*study.axis.values()) == len(study.variants)
 

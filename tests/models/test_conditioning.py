@@ -144,6 +144,7 @@ def test_the_parameters_of_a_store_condition_its_scores(store, checkpoint):
     np.testing.assert_allclose(errors(checkpoint, store), np.mean(squares, axis=0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_new_frames_are_forecast_with_parameters_by_name(cli, checkpoint, store):
     np.save("frames.npy", store.read(0)[None])
     asked = ["predict", f"--ckpt_path={checkpoint}", "--input=frames.npy", "--pictures=0"]

@@ -109,7 +109,9 @@ def test_one_batch_can_be_overfitted(cls: type[Forecaster]):
     assert after < 0.1 * before
 
 
-@each_forecaster
+@pytest.mark.parametrize(
+    "cls", [pytest.param(c, marks=() if c in (FCN, LocalNet, Persistence) else pytest.mark.slow) for c in FORECASTERS]
+)
 def test_checkpoint_reloads_to_the_same_forecast(cls: type[Forecaster], tmp_path: Path):
     model = build(cls, lr=np.float64(0.5))
     batch = windows()

@@ -63,7 +63,7 @@ def slope(x: list[float], y: list[float]) -> float:
         pytest.param(0.75, 0.3045, 4.862, marks=pytest.mark.slow),
         pytest.param(1.0, 0.3875, 3.793, marks=pytest.mark.slow),
         (1.5, math.sqrt(2) / 3, 3.107),
-        (2.0, 0.5178, 2.833),
+        pytest.param(2.0, 0.5178, 2.833, marks=pytest.mark.slow),
         pytest.param(3.0, 0.5717, 2.581, marks=pytest.mark.slow),
     ],
 )
@@ -98,7 +98,7 @@ def test_boundary_profile_is_a_tanh_at_gamma_three_halves() -> None:
     # The last ones: what the five-point stencil takes from the boundaries of the default, of 3 cells.
     [
         (1.5, 8.0, 128, 1.0, 0.01),
-        (2.0, 8.0, 128, 1.0, 0.01),
+        pytest.param(2.0, 8.0, 128, 1.0, 0.01, marks=pytest.mark.slow),
         (1.5, 1.235, 80, 0.957, 0.01),
         (2.0, 1.235, 80, 0.945, 0.01),
     ],

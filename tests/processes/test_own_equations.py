@@ -199,7 +199,10 @@ def test_gray_scott_keeps_its_uniform_states_and_makes_spots() -> None:
     assert float(spots[:, 1, :16].max()) > 0.2
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
+@pytest.mark.parametrize(
+    "law",
+    [pytest.param(law, id=type(law).__name__, marks=() if law in LAWS[1:3] else pytest.mark.slow) for law in LAWS],
+)
 def test_the_same_bytes_in_any_batch(law: Process) -> None:
     values = VARIED[type(law)]
 
