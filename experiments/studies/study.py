@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jsonargparse import ArgumentParser, namespace_to_dict
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 import microevo
 from microevo.data import TrajectoryStore
@@ -231,9 +231,9 @@ def picture(study: Study, table: pd.DataFrame) -> plt.Figure:
         axes.set_yticks(range(len(trained)), trained)
         axes.invert_yaxis()
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="x", which="both", labelsize=9)
+        axes.xaxis.set_minor_locator(NullLocator())
         frame_axes(axes, f"mean RMSE over {study.horizon} lead times", "")
     return figure
 
