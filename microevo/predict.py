@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from microevo.data import StoreSchema, TrajectoryStore
 from microevo.data.location import may_be_store
-from microevo.data.output import check_output, whole_store
+from microevo.data.output import check_output, whole_output
 from microevo.data.parameters import known_parameters, parameter_rows
 from microevo.data.readers import as_float32, open_frames
 from microevo.forecast_store import conditioned, draw_forecasts, forecast_schema
@@ -93,7 +93,7 @@ def predict(
     target = check_output(output or free_path(Path(f"{named_after}-forecasts.zarr")), overwrite)
     names = list(fields or _trained_fields(paths[0]) or [f"c{i}" if i else "c" for i in range(model.channels)])
     options = {"dataset": dataset, "axes": axes, "frame_number": frame_number, "value_range": value_range}
-    with _open_input(input, names, options) as frames, whole_store(target, overwrite) as path:
+    with _open_input(input, names, options) as frames, whole_output(target, overwrite) as path:
         n_past = _check_fits(model, frames)
         conditions = _conditions(model, frames, parameters or {})
         start = frames.shape[1] - n_past

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,26 @@ def fingerprint(content: str | bytes | Path) -> str:
         with content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def check_replaceable(path: Path, overwrite: bool, kind: str, ours: Callable[[Path], bool]) -> None:
+    """Check that nothing is at `path`, or something that may be replaced and is to be.
+
+    Args:
+        path: Where something will be written.
+        overwrite: Whether the user asked to replace what is there.
+        kind: What may be replaced, for the message.
+        ours: Whether it is that.
+
+    Raises:
+        FileExistsError: Something is there.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{path} exists already; use --overwrite to replace it or choose another path")
+    if not ours(path):
+        raise FileExistsError(f"{path} exists already and is not a {kind} that may be replaced; choose another path")
 
 
 @contextlib.contextmanager

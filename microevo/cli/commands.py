@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import numpy as np
 import torch
 
 from microevo.cli.loggers import settle_loggers
@@ -201,7 +200,6 @@ def _announce(store: TrajectoryStore) -> None:
 
     picture = store.folder.with_suffix(".png")
     rows = [store.read(i, fields=store.fields[:1])[:, 0] for i in range(min(3, len(store)))]
-    times = store.attributes["first_frame"] + store.attributes["frame_interval"] * np.arange(store.frames)
     title = f"{store.attributes['process']}, {store.fields[0]}"
-    plot.save(plot.preview(rows, times, title), picture)
+    plot.save(plot.preview(rows, store.times, title), picture)
     print(f"preview: {Path(picture)}")

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from microevo.data.scratch import put_in_place, scratch_folder
+from microevo.data.output import whole_output
 from microevo.data.store import TrajectoryStore
 from microevo.data.writers.netcdf import write_netcdf
 from microevo.data.writers.vti import write_vti
+from microevo.provenance import check_replaceable
 
 NETCDF, VTI = ".nc", ".vti"
 
@@ -34,38 +35,36 @@ def convert(
         FileExistsError: `output` exists.
         ValueError: The format is not known, its package is not installed, or the store lacks a field or trajectory.
     """
-    target = Path(output)
-    _check_output(target, overwrite)
+    target = _check_output(output, overwrite)
     store = TrajectoryStore.open(input)
     names, numbers = fields or list(store.fields), range(len(store)) if trajectories is None else trajectories
     _check_parts(store, names, numbers)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(target) as scratch:
-        made = scratch / target.name
+    with whole_output(target, overwrite) as made:
         if target.suffix == NETCDF:
             write_netcdf(made, store, numbers, names)
         else:
             made.mkdir()
             write_vti(made, store, numbers, names)
-        put_in_place(made, target, replace=overwrite)
     many = "trajectory" if len(numbers) == 1 else "trajectories"
     how = "xarray.open_dataset" if target.suffix == NETCDF else f"ParaView ({target}/trajectory-*.pvd)"
     print(f"{target}: {len(numbers)} {many} of {', '.join(names)}, for {how}")
     return target
 
 
-def _check_output(target: Path, overwrite: bool) -> None:
+def _check_output(output: str, overwrite: bool) -> Path:
+    target = Path(output)
     if target.suffix not in (NETCDF, VTI):
         raise ValueError(
             f"output is {target}, but its name must end in {NETCDF} (NetCDF) or {VTI} (VTK image data); rename it"
         )
-    if not target.exists():
-        return
-    if not overwrite:
-        raise FileExistsError(f"{target} exists already; use --overwrite to replace it or choose another path")
-    replaceable = target.is_file() if target.suffix == NETCDF else any(target.glob("trajectory-*.pvd"))
-    if not replaceable:
-        raise FileExistsError(f"{target} exists already and is not an output that may be replaced; choose another path")
+    is_netcdf = target.suffix == NETCDF
+    kind = "file" if is_netcdf else "folder of VTK image data"
+    check_replaceable(target, overwrite, kind, Path.is_file if is_netcdf else _is_series)
+    return target
+
+
+def _is_series(path: Path) -> bool:
+    return any(path.glob("trajectory-*.pvd"))
 
 
 def _check_parts(store: TrajectoryStore, fields: Sequence[str], trajectories: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from microevo.data.output import check_output, whole_store
+from microevo.data.output import check_output, whole_output
 from microevo.data.readers import FrameSource, Scale, as_float32, open_frames
 from microevo.data.schema import SPLITS, StoreSchema, check_split_names
 from microevo.data.splits import assign_splits, check_named_splits, connected_groups, frame_hashes
@@ -219,7 +219,7 @@ def _write(
     source: FrameSource, value_range: tuple[float, float] | None, output: Path, schema: StoreSchema, overwrite: bool
 ) -> None:
     """Write a store beside `output`, and rename it once it is complete."""
-    with whole_store(output, overwrite) as path:
+    with whole_output(output, overwrite) as path:
         store = TrajectoryStore.create(path, schema)
         for i in tqdm(range(len(store)), desc=f"writing {output}", unit="trajectory", delay=1.0):
             store.write(i, as_float32(source.read(i), value_range))

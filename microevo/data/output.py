@@ -1,4 +1,4 @@
-"""The output of a command that makes a store: checked before anything is read, and there as a whole or not at all."""
+"""The output of a command: checked before anything is read, and there as a whole or not at all."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from microevo.data.location import writable
 from microevo.data.scratch import put_in_place, scratch_folder
 from microevo.data.store import TrajectoryStore
+from microevo.provenance import check_replaceable
 
 
 def check_output(output: str | Path, overwrite: bool) -> Path:
@@ -24,20 +25,13 @@ def check_output(output: str | Path, overwrite: bool) -> Path:
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(f"{output} cannot be written, since {folder} is not a writable folder; choose another output")
         return output
-    if not overwrite:
-        raise FileExistsError(f"{output} exists already; use --overwrite to replace it or choose another path")
-    try:
-        TrajectoryStore.open(output, unfinished=True)
-    except ValueError as error:
-        raise FileExistsError(
-            f"{output} exists already and is not a store that may be replaced; choose another path"
-        ) from error
+    check_replaceable(output, overwrite, "store", _is_store)
     return output
 
 
 @contextlib.contextmanager
-def whole_store(output: Path, overwrite: bool) -> Iterator[Path]:
-    """A path for a new store, which is moved to `output` at the end of the block, or removed if the block fails.
+def whole_output(output: Path, overwrite: bool) -> Iterator[Path]:
+    """A path for a new file or folder, which is moved to `output` at the end of the block, or removed if the block fails.
 
     The path lies in a temporary folder beside `output`, where the block may write other things too.
 
@@ -54,3 +48,11 @@ def whole_store(output: Path, overwrite: bool) -> Iterator[Path]:
             raise
         reason = os.strerror(error.errno)
         raise OSError(f"{output} cannot be written ({reason}); choose another output") from error
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        TrajectoryStore.open(path, unfinished=True)
+    except ValueError:
+        return False
+    return True

@@ -64,9 +64,8 @@ def known_parameters(store: TrajectoryStore) -> dict[str, np.ndarray | float]:
 
 def process_of(store: TrajectoryStore) -> Process | None:
     """The process that a store was simulated with; None if it was imported, or the process is not installed here."""
-    recipe = store.attributes["recipe"].get("process", {})
-    known = "class_path" in recipe and find_process(recipe["class_path"]) is not None
-    return rebuild(**recipe) if known else None
+    recipe = _process(store)
+    return rebuild(**recipe) if find_process(recipe.get("class_path", "")) is not None else None
 
 
 def check_oriented(store: TrajectoryStore, names: Sequence[str], symmetries: Sequence[str]) -> None:

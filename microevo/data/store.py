@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 import zarr.codecs
 from jaxtyping import Float
 
@@ -24,6 +23,7 @@ from microevo.data.schema import SCHEMA_VERSION, SPLITS, StoreSchema
 from microevo.data.scratch import put_in_place, scratch_folder
 from microevo.data.spans import spans_of
 from microevo.metrics.span import Span
+from microevo.provenance import check_replaceable
 
 # What zarr's codecs raise for a chunk that is cut off or overwritten.
 DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
@@ -103,9 +103,7 @@ class TrajectoryStore:
             ValueError: `path` is a zip file or a URL.
         """
         path = writable(path)
-        if path.exists() and not (overwrite and _read_attributes(Folder(path)) is not None):
-            hint = "choose another path" if overwrite else "use --overwrite to replace it or choose another path"
-            raise FileExistsError(f"{path} exists already; {hint}")
+        check_replaceable(path, overwrite, "store", lambda path: _read_attributes(Folder(path)) is not None)
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
         if schema.bytes > free:
@@ -149,11 +147,8 @@ class TrajectoryStore:
 
     def missing(self, trajectories: range | None = None) -> list[int]:
         """Trajectories that are not yet written, among `trajectories` or among all."""
-        return [
-            i
-            for i in (range(len(self)) if trajectories is None else trajectories)
-            if not all(self._is_there(name, i) for name in self.fields)
-        ]
+        looked_at = range(len(self)) if trajectories is None else trajectories
+        return [i for i in looked_at if not all(self._is_there(name, i) for name in self.fields)]
 
     def reopen(self) -> None:
         """Mark a complete store as unfinished, so that the trajectories that it has lost can be written again."""
@@ -244,6 +239,11 @@ class TrajectoryStore:
         return self._arrays[self.fields[0]].shape[2:]
 
     @property
+    def times(self) -> Float[np.ndarray, " T"]:
+        """Time of each frame [time_unit]."""
+        return self.attributes["first_frame"] + self.attributes["frame_interval"] * np.arange(self.frames)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all values. Two stores with the same fingerprint hold the same data."""
         return self.attributes.get("fingerprint", "")
@@ -314,18 +314,18 @@ class TrajectoryStore:
 
     def _damage(self, trajectories: Sequence[int]) -> ValueError:
         """The error for trajectories that are missing or damaged, with the way to get them back."""
-        first, others = trajectories[0], len(trajectories) - 1
-        which = f"trajectory {first}" + (f" and {others} others" if others > 1 else " and another one" * others)
+        others = len(trajectories) - 1
+        which = f"trajectory {trajectories[0]}" + (
+            f" and {others} others" if others > 1 else " and another one" * others
+        )
         simulated = isinstance(self.attributes["recipe"].get("process"), dict)
         remedy = "simulate it again by running" if simulated else "make the store again, with --overwrite, by running"
         state = "damaged" if self.attributes["complete"] else "unfinished"
         command = self._command
         if not isinstance(self._place, Folder):
             remedy, command = "copy the store there again", f"it was made by {command}"
-        return ValueError(
-            f"{self.path} is {state}: {which} of {len(self)} {'are' if others else 'is'} missing or incomplete; "
-            f"{remedy}: {command}"
-        )
+        what = f"{which} of {len(self)} {'are' if others else 'is'} missing or incomplete"
+        return ValueError(f"{self.path} is {state}: {what}; {remedy}: {command}")
 
     def _damaged(self, what: str) -> ValueError:
         """The error for metadata that are missing."""

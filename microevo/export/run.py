@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from microevo.data.scratch import put_in_place, scratch_folder
+from microevo.data.output import whole_output
 from microevo.export.card import benchmark_scores, model_card
 from microevo.export.check import disagreement, example
 from microevo.models import load_model
 from microevo.models.checkpoint import read_checkpoint
 from microevo.models.folder import is_model_folder, write_folder
-from microevo.provenance import write_file
+from microevo.provenance import check_replaceable, write_file
 
 TOLERANCE = 1e-5  # of the largest value of a forecast, or absolute below 1
 Format = Literal["safetensors", "torch-export", "onnx"]
@@ -62,9 +62,7 @@ def export(
         text = model_card(checkpoint, "" if scores is None else benchmark_scores(scores, ckpt_path))
     elif scores is not None:
         raise ValueError(f"scores go into the model card of a model folder; leave them out for {format}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(target) as scratch:
-        made = scratch / target.name
+    with whole_output(target, overwrite) as made:
         if format == "safetensors":
             made.mkdir()
             write_folder(checkpoint, made)
@@ -82,7 +80,6 @@ def export(
                 f"what was written for {format} differs from the {type(model).__name__} by {error:.1e} of the largest value, "
                 f"more than {TOLERANCE:g}, and was not put in place; a shorter horizon amplifies rounding less"
             )
-        put_in_place(made, target, replace=overwrite)
     return f"{target}: {what}; the largest difference from the original forecast is {error:.1e}"
 
 
@@ -96,11 +93,7 @@ def check_output(output: str, format: Format, overwrite: bool) -> Path:
     target, suffix = Path(output), SUFFIX.get(format, "")
     if suffix and target.suffix != suffix:
         raise ValueError(f"output is {output}, but a file of the format {format} ends in {suffix}; rename it")
-    if not target.exists():
-        return target
-    if not overwrite:
-        raise FileExistsError(f"{output} exists already; use --overwrite to replace it or choose another path")
-    if not (target.is_file() if suffix else is_model_folder(target)):
-        kind = "file" if suffix else "model folder"
-        raise FileExistsError(f"{output} exists already and is not a {kind} that may be replaced; choose another path")
+    check_replaceable(
+        target, overwrite, "file" if suffix else "model folder", Path.is_file if suffix else is_model_folder
+    )
     return target

@@ -1,6 +1,7 @@
 """ConvLSTM: an LSTM whose matrix products are replaced by convolutions."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -58,9 +59,8 @@ class ConvLSTMNet(StackedNet):
         filter_size: int = 5,
         candidate_as_cell: bool = False,
     ):
-        super().__init__(channels, hidden, filter_size)
-        for cell in self.cells:
-            cell.candidate_as_cell = candidate_as_cell  # type: ignore[assignment]
+        cell = partial(ConvLSTMCell, candidate_as_cell=candidate_as_cell)
+        super().__init__(channels, hidden, filter_size, cell)
 
 
 class ConvLSTM(RecurrentForecaster):

@@ -13,7 +13,7 @@ from microevo.models.convlstm import ConvLSTM
 from microevo.models.forecaster import Forecaster
 from microevo.models.predrnnpp import PredRNNpp
 from microevo.models.published import IMPORTABLE, our_names, our_tensor
-from microevo.provenance import atomic, fingerprint
+from microevo.provenance import atomic, check_replaceable, fingerprint
 
 PREFIXES = ("module.", "model.", "_orig_mod.")  # of DataParallel, Lightning and torch.compile
 # Settings that choose between published variants whose weights look the same.
@@ -40,9 +40,7 @@ def import_checkpoint(checkpoint: str, model: Forecaster, output: str, *, overwr
     """
     name, target = type(model).__name__, Path(output)
     check_importable(type(model))
-    if target.exists() and (not overwrite or target.is_dir()):
-        hint = "choose another path" if overwrite else "use --overwrite to replace it or choose another path"
-        raise FileExistsError(f"{output} exists already; {hint}")
+    check_replaceable(target, overwrite, "file", Path.is_file)
     state = read_weights(checkpoint)
     ours, report = _fitted(model, state)
     for line in report:

@@ -75,6 +75,7 @@ class StackedNet(RecurrentNet):
         channels: Number of channels of a frame.
         hidden: Number of features of each layer.
         filter_size: Side of the convolution kernels, an odd number [pixels].
+        cell: The cell with further settings, if it has any.
 
     Raises:
         ValueError: There is no layer, a layer has no features, or `filter_size` is even.
@@ -83,10 +84,16 @@ class StackedNet(RecurrentNet):
     cell: ClassVar[type[nn.Module]]
     states: ClassVar[int]  # number of tensors in the state of a cell
 
-    def __init__(self, channels: int, hidden: Sequence[int] = (128, 128, 128, 128), filter_size: int = 5):
+    def __init__(
+        self,
+        channels: int,
+        hidden: Sequence[int] = (128, 128, 128, 128),
+        filter_size: int = 5,
+        cell: Callable[..., nn.Module] | None = None,
+    ):
         super().__init__()
         self.hidden = tuple(hidden)
-        self.cells = stacked(self.cell, channels, hidden, filter_size)
+        self.cells = stacked(cell or self.cell, channels, hidden, filter_size)
         self.readout = gate_conv(hidden[-1], channels, 1)
 
     def forward(

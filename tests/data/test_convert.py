@@ -97,7 +97,7 @@ def test_what_cannot_be_converted_is_refused_and_leaves_nothing(cli, store, monk
         "has the fields c, eta, not d": ["--output=made.nc", "--fields=[d]"],
         "has the trajectories 0 to 3, not 4": ["--output=made.nc", "--trajectories=[4]"],
         "each must occur once": ["--output=made.nc", "--trajectories=[1,1]"],
-        "not an output that may be replaced": ["--output=there.vti", "--overwrite"],
+        "not a folder of VTK image data that may be replaced": ["--output=there.vti", "--overwrite"],
     }.items():
         cli(*given, *args).refusal(words, code=1)
     cli("convert", "--input=nope.zarr", "--output=made.nc").refusal("no trajectory store at nope.zarr", code=1)

@@ -21,12 +21,11 @@ def write_vti(folder: Path, store: TrajectoryStore, trajectories: Sequence[int],
     Raises:
         ValueError: VTK is not installed.
     """
-    times = store.attributes["first_frame"] + store.attributes["frame_interval"] * np.arange(store.frames)
     for i in tqdm(trajectories, desc="writing vti", unit="trajectory", delay=1.0):
         series = SERIES.format(i)
         (folder / series).mkdir()
         entries = []
-        for t, time in enumerate(times):
+        for t, time in enumerate(store.times):
             name = f"{series}/frame-{t:05d}.vti"
             frame = store.read(i, t, t + 1, fields=fields)[0]
             _write(folder / name, dict(zip(fields, frame, strict=True)), store.attributes["spacing"], float(time))
