@@ -25,7 +25,7 @@ install: .venv/installed ## Make .venv and install microevo into it
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
 	@touch $@
 
-demo: .venv/installed ## Simulate, train four models, compare them (CPU, ten to fifteen minutes)
+demo: .venv/installed ## Simulate, train four models, compare them (CPU, 15 to 20 minutes on two slow cores)
 	$(RUN) simulate --config data/recipes/demo.yaml
 	@# Two at a time with a thread each: the local network takes as long as the other three.
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 fit-local fit-fcn fit-convlstm fit-predrnn
