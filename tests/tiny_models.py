@@ -14,6 +14,7 @@ SMALL_MODEL = {
     "UNet": ["--model.init_args.widths=[8,8]"],
     "FNO": ["--model.init_args.n_modes=4", "--model.init_args.width=4", "--model.init_args.layers=1"],
     "LocalNet": ["--model.init_args.widths=[4,4]", "--model.init_args.blocks=1"],
+    "MinimalCNN": ["--model.init_args.width=4", "--model.init_args.blocks=1"],
     "PredRNN": ["--model.init_args.hidden=4", "--model.init_args.filter_size=3"],
     "PredRNNpp": ["--model.init_args.hidden=4", "--model.init_args.filter_size=3"],
 }

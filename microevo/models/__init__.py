@@ -11,13 +11,15 @@ from microevo.models.fcn import FCN, SimVPNet
 from microevo.models.fno import FNO, FNONet
 from microevo.models.forecaster import Forecaster
 from microevo.models.load import load_model
-from microevo.models.local_net import LocalNet, StepNet
+from microevo.models.local_net import LocalNet
+from microevo.models.minimal_cnn import MinimalCNN, MinimalCNNNet
 from microevo.models.network import NetworkForecaster
 from microevo.models.persistence import Persistence
 from microevo.models.predrnn import PredRNN, PredRNNNet
 from microevo.models.predrnnpp import PredRNNpp, PredRNNppNet
 from microevo.models.recurrent import RecurrentForecaster, RecurrentNet
 from microevo.models.simvp import IncepUNet, SimVP
+from microevo.models.step_net import StepNet
 from microevo.models.tau import TAU, TAUNet
 from microevo.models.unet import UNet, UNetNet
 
@@ -39,6 +41,8 @@ __all__ = [
     "Forecaster",
     "IncepUNet",
     "LocalNet",
+    "MinimalCNN",
+    "MinimalCNNNet",
     "NetworkForecaster",
     "Persistence",
     "PredRNN",

@@ -83,8 +83,7 @@ class BlockwiseForecaster(NetworkForecaster):
         """Measure the changes between frames, if a new training predicts them."""
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
-        is_new = stage == "fit" and self.trainer.ckpt_path is None and self.init_from is None
-        if self.increments and is_new and data is not None:
+        if self.increments and data is not None and self.is_new(stage):
             self.change_rms.copy_(torch.from_numpy(data.change_statistics().change_rms))
 
     @property

@@ -1,14 +1,12 @@
 """LocalNet: a small network that advances the fields from frame to frame, as the physics does."""
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from microevo.models.batch import ParameterValues
@@ -16,145 +14,12 @@ from microevo.models.conditioning import ParameterEncoder
 from microevo.models.continuation import continued, cropped
 from microevo.models.network import Boundary, NetworkForecaster
 from microevo.models.recurrence import fit_recurrence, prolonged
+from microevo.models.step_net import ContextEncoder, LocalConv, StepNet
+from microevo.models.transport import TransportHead
 
 WALL = 8  # pixels of the mirror image beyond a wall that the network sees
 PARAMETER_FEATURES = 32  # size of the vector that the parameters of a trajectory are embedded in
-Head = Literal["free", "mean-free", "conserving", "bounded"]
-
-
-class LocalConv(nn.Module):
-    """3x3 convolution whose border continues as the boundary condition says."""
-
-    def __init__(self, c_in: int, c_out: int, dilation: int = 1, periodic: bool = True):
-        super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out, 3, dilation=dilation)
-        self.dilation, self.mode = dilation, "circular" if periodic else "replicate"
-
-    def forward(self, x: Float[Tensor, "B c_in H W"]) -> Float[Tensor, "B c_out H W"]:
-        """The convolution of the continued field."""
-        return self.conv(F.pad(x, (self.dilation,) * 4, mode=self.mode))
-
-
-class Block(nn.Module):
-    """Residual convolution, `x + gelu(conv(x))`; a context vector may scale and shift what the convolution gives."""
-
-    def __init__(self, width: int, dilation: int, periodic: bool, context: int):
-        super().__init__()
-        self.conv = LocalConv(width, width, dilation, periodic)
-        self.modulation = nn.Linear(context, 2 * width) if context else None
-
-    def forward(self, x: Float[Tensor, "B c H W"], context: Float[Tensor, "B k"] | None) -> Float[Tensor, "B c H W"]:
-        """`x` with its residual."""
-        hidden = self.conv(x)
-        if self.modulation is not None and context is not None:
-            scale, shift = self.modulation(context)[..., None, None].chunk(2, dim=1)
-            hidden = hidden * (1 + scale) + shift
-        return x + F.gelu(hidden)
-
-
-class ContextEncoder(nn.Module):
-    """A vector that describes a whole sequence of frames, for instance how fast it evolves."""
-
-    def __init__(self, channels: int, size: int, width: int = 32):
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(2 * channels, width, 4, stride=4), nn.SiLU(), nn.Conv2d(width, width, 2, stride=2), nn.SiLU()
-        )
-        self.head = nn.Linear(width, size)
-
-    def forward(self, past: Float[Tensor, "B T C H W"], scale: Float[Tensor, " C"]) -> Float[Tensor, "B k"]:
-        """The mean of what each pair of successive frames says."""
-        changes = past.diff(dim=1) / scale[:, None, None]
-        pairs = torch.cat([past[:, 1:], changes], dim=2)
-        features = self.net(pairs.flatten(0, 1)).mean(dim=(2, 3))
-        return self.head(features.unflatten(0, pairs.shape[:2]).mean(dim=1))
-
-
-class StepNet(nn.Module):
-    """Change of the fields from the last input frame to the next frames, seen from a neighbourhood of each pixel.
-
-    With one entry in `widths` the network is a row of residual 3x3 convolutions. Each further entry adds a scale, half as
-    fine as the one before, which the network goes down to and comes back from (a U shape), so that it sees farther
-    at little cost.
-
-    Args:
-        channels: Fields in a frame.
-        frames_in: Frames that it sees.
-        frames_out: Frames that it advances in one call.
-        widths: Features at each scale, the finest first.
-        blocks: Residual convolutions at each scale, on the way down and again on the way up.
-        dilations: Dilation of the convolutions at the finest scale, repeated as often as needed.
-        patch: Side of the patches that are folded into features before the first convolution [px].
-        periodic: Whether opposite borders of a frame are neighbours. Otherwise frames are mirrored at their borders.
-        context: Size of the context vector; 0 for none.
-        outputs: Numbers for each field, frame and pixel: 1 for a change, 2 for fluxes along y and x.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        frames_in: int = 1,
-        frames_out: int = 1,
-        widths: Sequence[int] = (64,),
-        blocks: int = 5,
-        dilations: Sequence[int] = (1,),
-        patch: int = 2,
-        periodic: bool = True,
-        context: int = 0,
-        outputs: int = 1,
-    ):
-        super().__init__()
-        self.patch, self.periodic, self.scales = patch, periodic, len(widths)
-        self.blocks, self.dilations = blocks, [dilations[i % len(dilations)] for i in range(blocks)]
-
-        def row(width: int, level: int) -> nn.ModuleList:
-            steps = self.dilations if level == 0 else [1] * blocks
-            return nn.ModuleList(Block(width, dilation, periodic, context) for dilation in steps)
-
-        folded = patch**2
-        self.stem = LocalConv(frames_in * channels * folded, widths[0], periodic=periodic)
-        self.down_blocks = nn.ModuleList(row(width, level) for level, width in enumerate(widths))
-        pairs = list(pairwise(widths))
-        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
-        self.up_blocks = nn.ModuleList(row(fine, level) for level, (fine, _) in enumerate(pairs))
-        self.head = LocalConv(widths[0], outputs * frames_out * channels * folded, periodic=periodic)
-        nn.init.normal_(self.head.conv.weight, std=1e-3)  # an untrained network forecasts next to no change
-        assert self.head.conv.bias is not None
-        nn.init.zeros_(self.head.conv.bias)
-
-    @property
-    def unit(self) -> int:
-        """Number of pixels that height and width must be divisible by."""
-        return self.patch * 2 ** (self.scales - 1)
-
-    @property
-    def receptive_field(self) -> int:
-        """Largest distance of a pixel that can influence the change of another one, along an axis [px]."""
-        finest = self.patch * (2 + sum(self.dilations) * (2 if self.scales > 1 else 1))
-        coarser = sum(
-            self.patch * 2**level * self.blocks * (2 if level < self.scales - 1 else 1)
-            for level in range(1, self.scales)
-        )
-        return finest + coarser + self.unit - 1  # the last term: how far the cells of the coarsest scale reach
-
-    def forward(
-        self, frames: Float[Tensor, "B n C H W"], context: Float[Tensor, "B k"] | None = None
-    ) -> Float[Tensor, "B m H W"]:
-        """The outputs for all frames and fields in one axis, `m = frames_out * outputs * C`."""
-        x = F.gelu(self.stem(F.pixel_unshuffle(frames.flatten(1, 2), self.patch)))
-        kept = []
-        for level, blocks in enumerate(self.down_blocks):
-            if level:
-                kept.append(x)
-                x = self.down[level - 1](x)
-            for block in blocks:  # type: ignore[attr-defined]
-                x = block(x, context)
-        for level in reversed(range(self.scales - 1)):
-            x = self.up[level](x) + kept[level]
-            for block in self.up_blocks[level]:  # type: ignore[attr-defined]
-                x = block(x, context)
-        return F.pixel_shuffle(self.head(x), self.patch)
+Head = Literal["free", "mean-free", "conserving", "bounded", "transport"]
 
 
 class LocalNet(NetworkForecaster):
@@ -181,7 +46,9 @@ class LocalNet(NetworkForecaster):
             that the network learns what is left of the change. 2 suits waves; with 0 a step starts from the last frame.
         head: How a change is applied. `free`: as it is. `mean-free`: less its mean. `conserving`: as the divergence of
             fluxes, so that the mean of every field is conserved to rounding. `bounded`: as it is, but the fields stay
-            within the range of the training split.
+            within the range of the training split. `transport`: as amounts that pixels hand to their neighbours, which conserves
+            every mean and respects that range, see `TransportHead`.
+        reach: Distance that amounts move in a step with the head `transport`, along an axis [px].
         kwargs: Settings of every network, see `NetworkForecaster`.
 
     Raises:
@@ -207,10 +74,17 @@ class LocalNet(NetworkForecaster):
         context: int = 0,
         recurrence: int = 0,
         head: Head = "free",
+        reach: int = 2,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        counts = {"blocks": blocks, "patch": patch, "frames_in": frames_in, "frames_per_call": frames_per_call}
+        counts = {
+            "blocks": blocks,
+            "patch": patch,
+            "frames_in": frames_in,
+            "frames_per_call": frames_per_call,
+            "reach": reach,
+        }
         for name, value in (
             counts | {"widths": min(widths, default=0), "dilations": min(dilations, default=0)}
         ).items():
@@ -222,8 +96,12 @@ class LocalNet(NetworkForecaster):
             raise ValueError(
                 f"recurrence must be below n_past = {self.n_past}, and not negative, but it is {recurrence}"
             )
-        if recurrence and head in ("mean-free", "conserving"):
+        if recurrence and head in ("mean-free", "conserving", "transport"):
             raise ValueError(f"a recurrence does not conserve the mean, but head is {head}; set it to free or bounded")
+        if head == "transport" and frames_per_call > 1:
+            raise ValueError(
+                f"the head transport moves amounts from frame to frame, but frames_per_call is {frames_per_call}; set it to 1"
+            )
         if context and self.n_past < 2:
             raise ValueError(f"a context needs changes between past frames, but n_past is {self.n_past}")
         self.save_hyperparameters(logger=False)
@@ -231,7 +109,8 @@ class LocalNet(NetworkForecaster):
         self.recurrence = recurrence
         self.any_past = frames_in == 1 and not context and not recurrence  # then it looks at the last frame alone
         self.head = head
-        fluxes = 2 if head == "conserving" else 1
+        self.transport = TransportHead(reach) if head == "transport" else None
+        outputs = self.transport.outputs if self.transport else 2 if head == "conserving" else 1
         names = self.parameter_names
         described = context + (PARAMETER_FEATURES if names else 0)
         self.net = StepNet(
@@ -243,7 +122,7 @@ class LocalNet(NetworkForecaster):
             dilations,
             patch,
             context=described,
-            outputs=fluxes,
+            outputs=outputs,
         )
         self.encoder = ContextEncoder(self.channels, context) if context else None
         self.parameter_encoder = ParameterEncoder(names, PARAMETER_FEATURES) if names else None
@@ -261,7 +140,7 @@ class LocalNet(NetworkForecaster):
         if data is None or stage != "fit":
             return
         self._compare_distances(getattr(data, "pixels_per_frame", None))
-        if self.trainer.ckpt_path is None and self.init_from is None:
+        if self.is_new(stage):
             self.take_statistics(*map(torch.from_numpy, data.change_statistics()))
             if self.parameter_encoder is not None:
                 for name in self.parameter_encoder.take_statistics(torch.from_numpy(data.training_parameters())):
@@ -291,6 +170,11 @@ class LocalNet(NetworkForecaster):
         self.highest.copy_(highest)
         self.center.copy_((lowest + highest) / 2)
         self.spread.copy_((highest - lowest).clamp(min=1e-6) / 2)
+        if self.transport is not None:  # an untrained network moves about as much as changes in a frame
+            typical = (change_rms / (2 * self.spread)).clamp(1e-4, 0.5)
+            bias = self.net.head.conv.bias
+            assert bias is not None
+            bias.data.view(2, -1, self.channels, self.net.patch**2)[:, 0] = typical.logit()[:, None]
 
     @property
     def error_scale(self) -> Float[Tensor, "C 1 1"]:
@@ -346,6 +230,9 @@ class LocalNet(NetworkForecaster):
         shown = continued(recent[:, -self.frames_in :], rows, columns, self.net.periodic)
         outputs = self.net((shown - self.center[:, None, None]) / self.spread[:, None, None], context)
         outputs = cropped(outputs, rows, columns).unflatten(1, (self.frames_per_call, -1, self.channels))
+        if self.transport is not None:
+            moved = self.transport(recent[:, -1], outputs[:, 0], self.lowest, self.highest, self.net.periodic)
+            return recent[:, -1:] + moved[:, None]
         changes = self._divergence(outputs) if self.head == "conserving" else outputs[:, :, 0]
         if self.head == "mean-free":
             changes = changes - changes.mean(dim=(-2, -1), keepdim=True)

@@ -41,6 +41,10 @@ class NetworkForecaster(Forecaster):
         if of_data and stage == "fit" and self.boundary == "store":
             self._set_boundary("periodic" if of_data == "periodic" else "no-flux")
 
+    def is_new(self, stage: str) -> bool:
+        """Whether a training begins whose weights come from nowhere, and so takes its statistics from the data."""
+        return stage == "fit" and self.trainer.ckpt_path is None and self.init_from is None
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the boundary condition that the network was trained with, unless another one is set."""
         if self.boundary == "store":

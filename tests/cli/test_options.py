@@ -4,7 +4,8 @@ import pytest
 import torch
 
 CLASSES = (
-    "choose ConvGRU, ConvLSTM, E3DLSTM, FCN, FNO, LocalNet, Persistence, PredRNN, PredRNNpp, SimVP, TAU, UNet or the path of a "
+    "choose ConvGRU, ConvLSTM, E3DLSTM, FCN, FNO, LocalNet, MinimalCNN, Persistence, PredRNN, PredRNNpp, SimVP, "
+    "TAU, UNet or the path of a "
     "class of your own"
 )
 
