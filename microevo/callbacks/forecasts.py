@@ -11,7 +11,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from microevo import plot
-from microevo.callbacks.run import gathered, log_image, result_path
+from microevo.callbacks.run import gathered, log_animation, log_image, result_path
 from microevo.data import StoreSchema, TrajectoryStore
 from microevo.data.scratch import put_in_place, scratch_folder
 from microevo.forecast_store import conditioned, draw_forecasts, forecast_schema
@@ -133,19 +133,30 @@ class ValidationFilmstrip(Callback):
 
     Args:
         every_n_epochs: Epochs between two pictures.
+        animate_every_n_epochs: Epochs between two animations, `validation.gif`; none unless given.
     """
 
-    def __init__(self, every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 1:
-            raise ValueError(f"every_n_epochs must be at least 1, but it is {every_n_epochs}")
-        self.every_n_epochs = every_n_epochs
+    def __init__(self, every_n_epochs: int = 1, animate_every_n_epochs: int | None = None) -> None:
+        for name, epochs in {
+            "every_n_epochs": every_n_epochs,
+            "animate_every_n_epochs": animate_every_n_epochs,
+        }.items():
+            if epochs is not None and epochs < 1:
+                raise ValueError(f"{name} must be at least 1, but it is {epochs}")
+        self.every_n_epochs, self.animate_every_n_epochs = every_n_epochs, animate_every_n_epochs
 
     def on_validation_batch_end(  # type: ignore[no-untyped-def]
         self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx, *_
     ) -> None:
         """Forecast one window once more rather than keep forecasts of all batches."""
-        due = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if batch_idx or not due or not trainer.is_global_zero or trainer.current_epoch % self.every_n_epochs:
+        during_fit = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if batch_idx or not during_fit or not trainer.is_global_zero:
+            return
+        drawn, animated = (
+            every is not None and trainer.current_epoch % every == 0
+            for every in (self.every_n_epochs, self.animate_every_n_epochs)
+        )
+        if not drawn and not animated:
             return
         horizon = batch.future.shape[1]
         with torch.no_grad():
@@ -153,5 +164,8 @@ class ValidationFilmstrip(Callback):
         truth, forecast = (frames[0, :, 0].float().cpu().numpy() for frames in (batch.future, forecast))
         title = f"{type(pl_module).__name__}, validation, step {trainer.global_step}"
         folder = Path(trainer.default_root_dir)
-        figure = plot.filmstrip(truth, forecast, plot.spread_leads(horizon), title)
-        log_image(trainer, "val/filmstrip", [plot.save(figure, folder / "validation.png")])
+        if drawn:
+            figure = plot.filmstrip(truth, forecast, plot.spread_leads(horizon), title)
+            log_image(trainer, "val/filmstrip", [plot.save(figure, folder / "validation.png")])
+        if animated:
+            log_animation(trainer, "val/animation", plot.animation(truth, forecast, folder / "validation.gif"))

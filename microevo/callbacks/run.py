@@ -41,6 +41,7 @@ class SaveRun(SaveConfigCallback):
             "seed": self.config.get("seed_everything"),
             "data_fingerprint": getattr(trainer.datamodule, "fingerprint", ""),  # type: ignore[attr-defined]
             "field_spans": getattr(trainer.datamodule, "spans", {}),  # type: ignore[attr-defined]
+            "parameters": sum(weights.numel() for weights in pl_module.parameters()),
             "git_commit": git_commit(),
             "versions": versions(),
             "devices": f"{trainer.num_devices * trainer.num_nodes} x {trainer.strategy.root_device.type}",
@@ -54,7 +55,7 @@ class SaveRun(SaveConfigCallback):
         write_file(free_path(folder / f"run-{name}.json"), json.dumps(about, indent=2) + "\n")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                keep = {key: tree[key] for key in ("seed_everything", "model", "data") if key in tree}
+                keep = {key: tree[key] for key in ("seed_everything", "model", "data", "trainer") if key in tree}
                 logger.experiment.config.update(keep | about, allow_val_change=True)
 
 
@@ -98,3 +99,12 @@ def log_image(trainer: Trainer, key: str, paths: Iterable[Path]) -> None:
         if isinstance(logger, WandbLogger):
             images: list[Any] = [str(path) for path in paths]
             logger.log_image(key, images)
+
+
+def log_animation(trainer: Trainer, key: str, path: Path) -> None:
+    """Send an animation (GIF) to the loggers that take any."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            logger.experiment.log({key: wandb.Video(str(path), format="gif")})

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import LearningRateFinder, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
-from microevo.callbacks import ForecastWriter, LeadTable, SaveLast, SaveRun, SeedSteps
+from microevo.callbacks import ForecastWriter, LeadTable, Lineage, SaveLast, SaveRun, SeedSteps, Throughput
 from microevo.callbacks.checkpoints import best_saver, find_checkpoint, has_checkpoints, is_own, recorded_best
 from microevo.cli.errors import UsageError
 from microevo.cli.loggers import settle_loggers
@@ -74,7 +74,9 @@ class TrainingCLI(LightningCLI):
                 subclass_mode_data=True,
                 save_config_callback=SaveRun,
                 trainer_defaults={
-                    "callbacks": [LeadTable(), ForecastWriter(), SaveLast(), SeedSteps(), Progress()],
+                    "callbacks": [
+                        *(LeadTable(), ForecastWriter(), SaveLast(), SeedSteps(), Throughput(), Lineage(), Progress())
+                    ],
                     "enable_model_summary": False,
                 },
                 seed_everything_default=0,

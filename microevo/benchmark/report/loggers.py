@@ -1,7 +1,9 @@
 """A report for W&B: tables, curves, figures and animations; means and curves for other loggers."""
 
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from microevo import plot
@@ -9,6 +11,7 @@ from microevo.benchmark.competitors import BASELINE, TRUTH
 from microevo.benchmark.leaderboard import ScoreCurves
 from microevo.benchmark.report.build import ProtocolReport, Report
 from microevo.benchmark.report.figures import figure_name
+from microevo.provenance import read_record
 
 
 def log_report(report: Report, logger: Logger) -> None:
@@ -68,6 +71,10 @@ def _to_wandb(report: Report, logger: WandbLogger) -> None:
     for name, table in (("summary", report.summary), ("cost", report.cost)):
         if not table.empty:  # W&B takes None for what is missing in a column of numbers or words
             logger.log_table(f"benchmark/{name}", dataframe=table.astype(object).where(table.notna(), None))
+    run = logger.experiment
+    runs = compared_runs(report, run.project_url if run.url else "")
+    logger.log_table("benchmark/runs", dataframe=runs.astype(object).where(runs.notna(), None))
+    logger.experiment.config.update({"runs": dict(zip(runs["model"], runs["run"], strict=True))}, allow_val_change=True)
     for protocol in report.reported:
         for curves in _against_lead(protocol):
             means = {name: curve.at[0] for name, curve in curves.curves.items()}
@@ -82,6 +89,43 @@ def _to_wandb(report: Report, logger: WandbLogger) -> None:
         logger.log_image(f"benchmark/{protocol.name}/figure", [str(report.folder / figure_name(protocol.name))])
         for path in animations(protocol):
             logger.experiment.log({f"benchmark/{protocol.name}/{path.stem}": wandb.Video(str(path), format="gif")})
+
+
+def compared_runs(report: Report, project: str = "") -> pd.DataFrame:
+    """The trainings whose weights are compared, as far as they wrote down where they come from.
+
+    Args:
+        report: The report.
+        project: Address of the W&B project, for links to its runs.
+
+    Returns:
+        A row for each checkpoint: the `model` and its `checkpoint`, the `run` by its W&B id with a `link`, the `seed`, the
+        fingerprint of the training `data` and the `commit`.
+    """
+    rows = []
+    for model, paths in report.results.record["settings"].get("checkpoints", {}).items():
+        several = [paths] if isinstance(paths, str) else paths
+        for path in several:
+            about = run_of(Path(path))
+            run = about.get("wandb_id")
+            rows.append(
+                {
+                    "model": model if len(several) == 1 else f"{model}, seed {about.get('seed')}",
+                    "checkpoint": path,
+                    "run": run,
+                    "link": f"{project}/runs/{run}" if project and run else None,
+                    "seed": about.get("seed"),
+                    "data": about.get("data_fingerprint"),
+                    "commit": about.get("git_commit"),
+                }
+            )
+    return pd.DataFrame(rows, columns=["model", "checkpoint", "run", "link", "seed", "data", "commit"])
+
+
+def run_of(checkpoint: Path) -> dict[str, Any]:
+    """What the training that wrote a checkpoint has kept of itself; empty where that is not beside it."""
+    records = [path for folder in checkpoint.parents[:2] for path in folder.glob("run-fit*.json")]
+    return read_record(max(records, key=lambda path: path.stat().st_mtime)) if records else {}
 
 
 def animations(protocol: ProtocolReport) -> list[Path]:
