@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as imageio
 import matplotlib
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,8 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from microevo.metrics import find, rows_of
-from microevo.metrics.table import mean_at_leads
 from microevo.provenance import atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIELD_COLOURS = "magma"
 ERROR_COLOURS = "RdBu_r"
@@ -125,7 +126,7 @@ def preview(frames: Sequence[Frames] | Frames, times: Sequence[float] | np.ndarr
     return figure
 
 
-def error_against_lead(table: pd.DataFrame, metric: str) -> Figure:
+def error_against_lead(table: "pd.DataFrame", metric: str) -> Figure:
     """Draw a metric against lead time: for each model the mean, and a band from the 10th to the 90th percentile.
 
     Args:
@@ -135,6 +136,8 @@ def error_against_lead(table: pd.DataFrame, metric: str) -> Figure:
     Raises:
         ValueError: The table does not have the metric.
     """
+    from microevo.metrics.table import mean_at_leads  # takes its time to import
+
     figure = Figure(figsize=(6.4, 4.0), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     means = mean_at_leads(table, metric)

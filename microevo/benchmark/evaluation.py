@@ -26,10 +26,10 @@ from microevo.metrics import (
     spread,
     squared_error,
 )
-from microevo.metrics.span import Span
 from microevo.plot import spread_leads
 from microevo.pool import share
 from microevo.provenance import atomic
+from microevo.span import Span
 
 PART = 16  # windows in one file of the long table, whatever the batch size: a benchmark may resume with another one
 GALLERY = 3  # windows of each protocol whose frames are kept

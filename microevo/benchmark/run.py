@@ -30,8 +30,8 @@ from microevo.benchmark.results import Results
 from microevo.data import TrajectoryStore, Window
 from microevo.data.location import writable
 from microevo.metrics import applicable, import_metrics, registered
-from microevo.metrics.span import described
 from microevo.provenance import git_commit
+from microevo.span import described
 
 COMPARED = 4  # windows, if there are as many, with which the cost table tells how accurate its rows are
 

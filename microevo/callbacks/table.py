@@ -1,9 +1,9 @@
 """The long table of a test: one row per metric, trajectory and lead."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -12,6 +12,9 @@ from microevo import plot
 from microevo.callbacks.run import gathered, log_image, result_path
 from microevo.models import Forecaster, Persistence
 from microevo.provenance import write_file
+
+if TYPE_CHECKING:  # it takes its time to import
+    import pandas as pd
 
 ORDER = ["model", "metric", "trajectory", "start", "lead"]
 
@@ -31,7 +34,7 @@ class LeadTable(Callback):
     def __init__(self, write: bool = True, persistence: bool = True) -> None:
         self.write = write
         self.persistence = persistence
-        self.table = pd.DataFrame()
+        self.table: pd.DataFrame
         self._parts: list[pd.DataFrame] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,6 +53,8 @@ class LeadTable(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Join the tables of all processes; rank zero writes."""
+        import pandas as pd
+
         table = pd.concat(gathered(trainer, self._parts)).sort_values(ORDER, ignore_index=True)
         table = table.assign(process=getattr(trainer.datamodule, "process", ""))  # type: ignore[attr-defined]
         self.table = table[["process", "model", "seed", "metric", "trajectory", "start", "lead", "value"]]
@@ -64,7 +69,7 @@ class LeadTable(Callback):
             rank_zero_info(sentence)
 
 
-def _infinite(table: pd.DataFrame) -> Iterator[str]:
+def _infinite(table: "pd.DataFrame") -> Iterator[str]:
     """What to say of values that are not finite, which no mean leaves out."""
     for model, rows in table.groupby("model"):
         frames = rows[rows["metric"] == "mse"]
@@ -85,8 +90,10 @@ def _infinite(table: pd.DataFrame) -> Iterator[str]:
             )
 
 
-def _rows(values: Mapping[str, Tensor]) -> pd.DataFrame:
+def _rows(values: Mapping[str, Tensor]) -> "pd.DataFrame":
     """One row per metric, window and lead."""
+    import pandas as pd
+
     trajectory, start = (values[name].cpu().numpy() for name in ("trajectory", "start"))
     parts = []
     for metric in values.keys() - {"trajectory", "start"}:

@@ -76,11 +76,15 @@ class Throughput(Callback):
         if type(where.profiler) in (PassThroughProfiler, FetchClock):
             self._clock = where.profiler = FetchClock(pl_module.device)
         self._fetched = 0
+        self._forget()  # a training that resumes within an epoch does not start it
+
+    def _forget(self) -> None:
+        self._windows, self._batches, self._validating = 0, 0, 0.0
+        self._since: float | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
-        self._windows, self._batches, self._validating, self._waits = 0, 0, 0.0, 0.0
-        self._since: float | None = None
+        self._forget()
         if self._fetched >= WARM_UP:
             self._start()
         if pl_module.device.type == "cuda":

@@ -16,8 +16,8 @@ from microevo.data.samplers import EvaluationSampler, ShuffledLoader, ShuffledSa
 from microevo.data.sampling import sampled
 from microevo.data.store import TrajectoryStore
 from microevo.data.windows import ChangeStatistics, Window, WindowDataset
-from microevo.metrics.span import Span
 from microevo.processes import Process
+from microevo.span import Span
 
 
 class TrajectoryDataModule(LightningDataModule):

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microevo.metrics.span import Span
 from microevo.processes import find_process
+from microevo.span import Span
 
 if TYPE_CHECKING:
     from microevo.data.store import TrajectoryStore

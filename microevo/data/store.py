@@ -22,8 +22,8 @@ from microevo.data.location import Folder, Location, locate, writable
 from microevo.data.schema import SCHEMA_VERSION, SPLITS, StoreSchema
 from microevo.data.scratch import put_in_place, scratch_folder
 from microevo.data.spans import spans_of
-from microevo.metrics.span import Span
 from microevo.provenance import check_replaceable
+from microevo.span import Span
 
 # What zarr's codecs raise for a chunk that is cut off or overwritten.
 DECODING_ERRORS = (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from microevo.metrics.span import Span, options_of
+from microevo.span import Span, options_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Of = Literal["frames", "ensemble", "leads", "mean"]

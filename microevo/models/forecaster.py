@@ -11,7 +11,6 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from microevo.metrics.span import Span, described
 from microevo.models.batch import ParameterValues, WindowBatch, WindowTransform
 from microevo.models.checkpoint import check_same_model, plain, read_checkpoint
 from microevo.models.continuation import continued, cropped, halves
@@ -20,6 +19,7 @@ from microevo.models.objective import Objective
 from microevo.models.optimisation import OptimisedModule
 from microevo.models.scores import ForecastMetrics
 from microevo.processes.residual import EquationResidual
+from microevo.span import Span, described
 
 TEST_LEADS = (1, 10, 50, 90, 190)
 

@@ -9,7 +9,7 @@ from torch.nn import Module, ModuleList
 
 from microevo.metrics import LeadMetric, Metric, applicable, find, registered
 from microevo.metrics.lead import of_mean
-from microevo.metrics.span import Span
+from microevo.span import Span
 
 
 class ForecastMetrics(Module):

@@ -41,6 +41,28 @@ def test_importing_microevo_is_cheap(tmp_path):
     assert not HEAVY & set(loaded)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "spared"),
+    [
+        ("simulate", {"lightning", "torchmetrics", "pandas", "matplotlib", "numba", "scipy.signal", "scipy.fft"}),
+        ("convert", {"lightning", "torchmetrics", "pandas", "matplotlib", "numba", "xarray"}),
+        ("fit", {"pandas", "pyarrow", "numba"}),
+    ],
+)
+def test_the_help_of_a_command_imports_what_it_needs(tmp_path, command, spared):
+    code = f"""
+import contextlib, io, sys
+from microevo.cli import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(["{command}", "--help"])
+print(*sys.modules)
+"""
+    loaded = set(python(code, tmp_path).stdout.split())
+    assert "torch" in loaded
+    assert not spared & loaded
+
+
 def test_the_names_of_the_front_door():
     assert {"simulate", "open_store", "load_model", "evaluate"} <= set(dir(microevo))
     for name in microevo.__all__:

@@ -14,10 +14,10 @@ import microevo
 from microevo.benchmark import Protocol, run
 from microevo.data import TrajectoryDataModule, TrajectoryStore, generate
 from microevo.metrics import Metric, find, psnr, ssim, ssim_openstl
-from microevo.metrics.span import Span, options_of
 from microevo.metrics.table import mean_at_leads
 from microevo.models import FCN, ConvLSTM, Forecaster
 from microevo.processes import GrainGrowth, PlaneWave
+from microevo.span import Span, options_of
 
 UNITS = {"c": (1.0, 0.0), "2c - 1": (2.0, -1.0), "255 c": (255.0, 0.0)}  # factor and offset
 

@@ -14,7 +14,7 @@ from microevo.benchmark.leaderboard import Leaderboard
 from microevo.benchmark.report.definitions import definitions
 from microevo.benchmark.report.findings import Findings, findings
 from microevo.benchmark.results import Results, ScoreTable
-from microevo.metrics.span import described
+from microevo.span import described
 
 
 @dataclass(frozen=True)

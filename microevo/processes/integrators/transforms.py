@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from functools import cache
 
-import scipy.fft
+import scipy  # which loads scipy.fft when it is first used
 import torch
 from jaxtyping import Float
 from torch import Tensor
