@@ -100,7 +100,7 @@ results: .venv/installed ## Networks at equal computing time, one process after 
 
 wheelhouse: .venv/installed ## Wheels for a machine without a network: PYTHON=3.12 HAVE=list of its packages
 	$(BIN)/python experiments/paper/wheelhouse.py $(addprefix --python ,$(VERSION)) $(addprefix --have ,$(HAVE)) \
-		$(addprefix --without ,$(WITHOUT))
+		$(addprefix --without ,$(WITHOUT)) $(addprefix --extras ,$(EXTRAS))
 
 clean: ## Remove caches, runs and results, but no data
 	rm -rf runs results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -47,7 +47,9 @@ def needs(name: str, extras: frozenset[str], python: str) -> Iterator[Requiremen
             yield requirement
 
 
-def missing(have: Mapping[str, str], without: frozenset[str], python: str) -> tuple[dict[str, str], list[str]]:
+def missing(
+    have: Mapping[str, str], without: frozenset[str], python: str, extras: frozenset[str] = frozenset()
+) -> tuple[dict[str, str], list[str]]:
     """Name and version of each package to collect, and what there is to say about versions that do not fit.
 
     Raises:
@@ -55,11 +57,11 @@ def missing(have: Mapping[str, str], without: frozenset[str], python: str) -> tu
     """
     found: dict[str, str] = {}
     remarks: list[str] = []
-    waiting = [("microevo", frozenset[str]())]
+    waiting = [("microevo", extras)]
     seen = set(waiting)
     while waiting:
         for requirement in needs(*waiting.pop(), python):
-            name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+            name, its_extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
             version = have.get(name, "")
             fits = not version or requirement.specifier.contains(version, prereleases=True)
             if name == BROUGHT and not fits:
@@ -74,9 +76,9 @@ def missing(have: Mapping[str, str], without: frozenset[str], python: str) -> tu
                 found[name] = distribution(name).version
             except PackageNotFoundError:
                 raise ValueError(f"{requirement} is not in this environment; run `make install` first") from None
-            if (name, extras) not in seen:
-                seen.add((name, extras))
-                waiting.append((name, extras))
+            if (name, its_extras) not in seen:
+                seen.add((name, its_extras))
+                waiting.append((name, its_extras))
     return found, remarks
 
 
@@ -107,6 +109,9 @@ def main() -> None:
     )
     parser.add_argument("--have", type=Path, help="list of the packages that the machine has")
     parser.add_argument("--without", default="", help="packages to leave out, with commas between them, such as wandb")
+    parser.add_argument(
+        "--extras", default="", help="optional parts of microevo, with commas between them, such as sweep"
+    )
     parser.add_argument("--machine", default="x86_64", help="its processor: x86_64 or aarch64")
     parser.add_argument("--glibc", type=int, default=28, help="its C library: 28 for 2.28, which `ldd --version` tells")
     parser.add_argument("--output", type=Path, default=Path("wheelhouse"), help="folder of the wheels, made anew")
@@ -117,7 +122,8 @@ def main() -> None:
         sys.exit(f"there is no list of packages at {args.have}; write one there with `python -m pip list`")
     try:
         have = read_list(args.have) if args.have else {}
-        packages, remarks = missing(have, frozenset(args.without.split(",")), args.python)
+        extras = frozenset(filter(None, args.extras.split(",")))
+        packages, remarks = missing(have, frozenset(args.without.split(",")), args.python, extras)
     except ValueError as error:
         sys.exit(str(error))
     print("\n".join(remarks), end="\n" * bool(remarks))

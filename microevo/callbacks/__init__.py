@@ -10,6 +10,7 @@ from microevo.callbacks.run import SaveRun
 from microevo.callbacks.table import LeadTable
 from microevo.callbacks.throughput import Throughput
 from microevo.callbacks.unrolling import Unrolling
+from microevo.callbacks.validation_log import ValidationLog
 
 __all__ = [
     "ChannelsLast",
@@ -24,6 +25,7 @@ __all__ = [
     "Throughput",
     "Unrolling",
     "ValidationFilmstrip",
+    "ValidationLog",
     "find_checkpoint",
     "has_checkpoints",
 ]

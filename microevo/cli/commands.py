@@ -1,4 +1,4 @@
-"""simulate, import, compare, benchmark, and predict for new frames: one function each."""
+"""simulate, import, compare, benchmark, sweep, and predict for new frames: one function each."""
 
 import argparse
 import importlib
@@ -55,6 +55,19 @@ def benchmark(args: Sequence[str]) -> None:
         for path in [paths] if isinstance(paths, str) else paths:
             read_checkpoint(path)
     run(**settings, command=_command("benchmark", args))
+
+
+def sweep(args: Sequence[str]) -> None:
+    """Search for good settings with trainings of their own."""
+    try:
+        from microevo.sweep import run
+    except ModuleNotFoundError as missing:
+        raise ValueError(
+            f'sweep needs the package {missing.name}, which is not installed; pip install "microevo[sweep]"'
+        ) from missing
+    made = parser("sweep", run)
+    settings = made.read(args)
+    run(**settings.as_dict())
 
 
 def predict(args: Sequence[str]) -> None:
@@ -125,6 +138,9 @@ def _check_device(device: str) -> None:
 def parser(name: str, function: Callable[..., Any]) -> Parser:
     """The parser of a command whose options are the arguments of a function."""
     made = Parser(prog=f"python -m microevo {name}", description=COMMANDS[name])
+    if name == "sweep":  # whose --config is W&B's file
+        made.add_function_arguments(function)
+        return made
     made.add_argument("-c", "--config", action=ConfigFile, help="YAML file with any of the options below.")
     if name == "import-checkpoint":
         made.add_argument(

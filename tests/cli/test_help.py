@@ -6,7 +6,7 @@ import sys
 import pytest
 from lightning import Callback
 
-from microevo import benchmark, callbacks, models, processes, validation
+from microevo import benchmark, callbacks, models, processes, sweep, validation
 from microevo.cli import commands
 from microevo.cli.main import COMMANDS
 from microevo.cli.parser import Parser
@@ -62,6 +62,7 @@ def test_every_option_of_our_commands_is_explained(name):
         "convert": convert,
         "import-checkpoint": import_checkpoint,
         "export": export,
+        "sweep": sweep.run,
     }
     parser = commands.parser(name, functions[name]) if name in functions else training_parser(name)
     assert_explained(parser, ours=lambda option: not option.startswith("trainer"))

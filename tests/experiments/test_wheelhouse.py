@@ -58,6 +58,13 @@ def test_only_what_is_lacking_is_collected(wheelhouse: ModuleType):
     assert "protobuf" not in without  # only wandb needs it
 
 
+def test_optional_parts_are_collected_when_asked_for(wheelhouse: ModuleType):
+    plain, _ = wheelhouse.missing(dict.fromkeys(NODE, ""), frozenset(), "3.12")
+    more, _ = wheelhouse.missing(dict.fromkeys(NODE, ""), frozenset(), "3.12", frozenset({"test"}))
+    assert plain.items() <= more.items()
+    assert "import-linter" in more.keys() - plain.keys()
+
+
 def test_everything_but_torch_unless_a_list_is_given(wheelhouse: ModuleType):
     packages, _ = wheelhouse.missing({}, frozenset(), "3.12")
     assert {"numpy", "lightning", "numba", "zarr"} <= packages.keys()
