@@ -250,10 +250,11 @@ class LocalNet(NetworkForecaster):
         the network; others are continued as far as it sees.
         """
         unit = self.net.unit
-        if self.net.periodic and size % unit == 0:
-            return 0, 0
-        margin = unit * math.ceil((self.net.receptive_field if self.net.periodic else WALL) / unit)
-        return margin, margin + -size % unit
+        if self.net.periodic:
+            margin = unit * math.ceil(self.net.receptive_field / unit) if size % unit else 0
+        else:
+            margin = WALL
+        return margin, margin + -(size + 2 * margin) % unit
 
     def _divergence(self, fluxes: Float[Tensor, "B m 2 C H W"]) -> Float[Tensor, "B m C H W"]:
         """What flows into each pixel through its four sides; nothing passes a wall."""
