@@ -11,7 +11,7 @@ SHAPES := microevo.models,microevo.metrics,microevo.benchmark,microevo.data.wind
 PYTEST := $(BIN)/pytest --jaxtyping-packages
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-all published benchmark paper study results wheelhouse clean
+.PHONY: help install demo lint test test-all published benchmark paper study results pretrained wheelhouse clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -97,6 +97,9 @@ results: .venv/installed ## Networks at equal computing time, one process after 
 	$(if $(filter-out $(COMPARED),$(NAME)),$(error NAME must be one of $(COMPARED)))
 	for process in $(or $(NAME),$(COMPARED)); do OMP_NUM_THREADS=1 $(BIN)/python experiments/studies/study.py \
 		--config experiments/results/$$process.yaml --output experiments/results --runs runs/results || exit; done
+
+pretrained: .venv/installed ## Train anew a network that comes with microevo: NAME=spinodal, or another (an hour of a core)
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/results/pretrained.py $(NAME)
 
 wheelhouse: .venv/installed ## Wheels for a machine without a network: PYTHON=3.12 HAVE=list of its packages
 	$(BIN)/python experiments/paper/wheelhouse.py $(addprefix --python ,$(VERSION)) $(addprefix --have ,$(HAVE)) \

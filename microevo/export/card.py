@@ -27,12 +27,13 @@ tags: [microevo, microstructure, phase-field, spatiotemporal-forecasting]
 """
 
 
-def model_card(checkpoint: Mapping[str, Any], scores: str = "") -> str:
+def model_card(checkpoint: Mapping[str, Any], scores: str = "", notes: str = "") -> str:
     """The text of a model card.
 
     Args:
         checkpoint: As `read_checkpoint` returns it.
         scores: A section in Markdown; see `benchmark_scores`.
+        notes: Further sections in Markdown.
     """
     settings = {
         name: value
@@ -57,6 +58,7 @@ def model_card(checkpoint: Mapping[str, Any], scores: str = "") -> str:
         "```python\nimport microevo\n\n"
         'model = microevo.load_model("path/of/this/folder")\n'
         f"forecast = model(past, horizon=20{given})  # past: (B, {n_past}, {settings.get('channels', 1)}, H, W)\n```",
+        *([notes] if notes else []),
         "## Training\n\n" + (table(("", ""), record.items()) if record else "Nothing is known of the training."),
         *([scores] if scores else []),
         "## Settings\n\n" + table(("setting", "value"), settings.items()),

@@ -24,6 +24,7 @@ def export(
     horizon: int | None = None,
     image_size: tuple[int, int] = (64, 64),
     scores: str | None = None,
+    notes: str | None = None,
     overwrite: bool = False,
 ) -> str:
     """Write a trained network for other tools.
@@ -42,13 +43,15 @@ def export(
         image_size: Height and width of the frames that the program is traced with [px]. It takes others too, where the
             network allows it.
         scores: Folder that `benchmark` wrote, whose scores of this checkpoint go into the model card. For `safetensors`.
+        notes: File in Markdown that goes into the model card, such as what the network is for and where it fails. For
+            `safetensors`.
         overwrite: Whether to replace an existing output of the same kind.
 
     Returns:
         What was written, in words.
 
     Raises:
-        FileNotFoundError: There is no such checkpoint or benchmark.
+        FileNotFoundError: There is no such checkpoint, benchmark or file of notes.
         FileExistsError: `output` exists.
         ValueError: A setting does not fit the format, the network cannot be exported, or what was written disagrees with it.
     """
@@ -59,9 +62,10 @@ def export(
             raise ValueError(
                 "horizon is for the formats torch-export and onnx; a model folder forecasts any number of frames"
             )
-        text = model_card(checkpoint, "" if scores is None else benchmark_scores(scores, ckpt_path))
-    elif scores is not None:
-        raise ValueError(f"scores go into the model card of a model folder; leave them out for {format}")
+        said = "" if notes is None else Path(notes).read_text().strip()
+        text = model_card(checkpoint, "" if scores is None else benchmark_scores(scores, ckpt_path), said)
+    elif scores is not None or notes is not None:
+        raise ValueError(f"scores and notes go into the model card of a model folder; leave them out for {format}")
     with whole_output(target, overwrite) as made:
         if format == "safetensors":
             made.mkdir()

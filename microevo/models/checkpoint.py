@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 
-from microevo.models.folder import is_model_folder, read_folder
+from microevo.models.folder import is_model_folder, located, pretrained, read_folder
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint or a model folder without unpickling, so that none can run code.
+
+    Args:
+        path: Where it is, or the name of a network that comes with microevo.
 
     Raises:
         FileNotFoundError: There is no such file or model folder.
@@ -23,11 +26,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if "://" in str(path):
         raise ValueError(f"checkpoints are read from disk, but {path} is a URL; download it first")
-    path = Path(path)
+    path = located(path)
     if is_model_folder(path):
         return read_folder(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint at {path}; give a file that `fit` wrote")
+        names = f", or the name of a pretrained network: {', '.join(pretrained())}" if path.parent == Path() else ""
+        raise FileNotFoundError(f"there is no checkpoint at {path}; give a file that `fit` wrote{names}")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a checkpoint, or only the first part of one; give a file that `fit` wrote")
     try:

@@ -13,7 +13,18 @@ from microevo.provenance import atomic, fingerprint, read_record, write_file
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # as huggingface_hub calls them
 VERSION = 1
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the networks that come with microevo
 OF_TRAINING = ("init_from",)  # settings that name a file of the machine of the training
+
+
+def pretrained() -> dict[str, Path]:
+    """The model folders that come with microevo, by the name of the process that they forecast."""
+    return {path.parent.name: path.parent for path in sorted(PRETRAINED.glob(f"*/{CONFIG}"))}
+
+
+def located(path: str | Path) -> Path:
+    """Where a model is: at `path` itself, or if nothing is there and it is the name of one, in the pretrained model folder."""
+    return Path(path) if Path(path).exists() else pretrained().get(str(path), Path(path))
 
 
 def is_model_folder(path: str | Path) -> bool:
@@ -100,7 +111,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
 
 def model_fingerprint(path: str | Path) -> str:
     """Fingerprint of a checkpoint, or of weights and config of a model folder."""
-    path = Path(path)
+    path = located(path)
     if not path.is_dir():
         return fingerprint(path)
     return fingerprint(fingerprint(path / WEIGHTS) + fingerprint(path / CONFIG))

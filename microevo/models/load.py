@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningModule
 
 from microevo.models.checkpoint import read_checkpoint
+from microevo.models.folder import located
 from microevo.models.forecaster import Forecaster
 
 
@@ -18,7 +19,8 @@ def load_model(path: str | Path) -> Forecaster:
     The module of a model of one's own must have been imported before: a file does not decide what is imported.
 
     Args:
-        path: A checkpoint that `fit` wrote, or a model folder that `export --format safetensors` wrote.
+        path: A checkpoint that `fit` wrote, a model folder that `export --format safetensors` wrote, or the name of a network
+            that comes with microevo, such as `spinodal`.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
@@ -27,7 +29,7 @@ def load_model(path: str | Path) -> Forecaster:
     """
     checkpoint = read_checkpoint(path)
     cls = _class_of(checkpoint, path)
-    if Path(path).is_dir():
+    if located(path).is_dir():
         return _from_folder(cls, checkpoint, path)
     model = LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True).eval()
     assert isinstance(model, Forecaster)
