@@ -17,7 +17,7 @@ from microevo.provenance import atomic, write_file
 
 SHARD = 14e6  # bytes; a file may have 15 MB
 KEPT = "grain-growth-fcn"  # the run whose weights are taken away
-COLORS = ("C0", "C1", "C2", "0.6")  # of the networks, and of Persistence
+COLORS = ("C0", "C1", "C2", "C3", "C4", "0.6")  # of the networks, and of Persistence
 LEFT = ("frames",)  # of the results: what can be made again, and is large
 
 

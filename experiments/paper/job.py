@@ -21,6 +21,7 @@ from microevo.provenance import git_commit, versions
 
 ROOT = Path(__file__).parents[2]
 MICROEVO = ["-m", "microevo"]
+CHANNELS_LAST = "microevo.callbacks.ChannelsLast"
 GPU_TESTS = 45.0  # seconds, at most
 
 
@@ -129,11 +130,11 @@ class Paper:
 
     def train(self, network: str, process: str, seconds: float) -> Mapping[str, Any]:
         """One network, for the time that there is."""
-        run = self.work / "runs" / f"{process}-{network.lower()}"
+        run = self._run(network, process)
         choice = self.schedule.records["probe"].get("choice", {}).get(network) or self._untested
         limit = time.gmtime(max(1, int(seconds - self.scale.overhead)))
-        config = f"experiments/{process}-{network.lower()}.yaml"
-        words = [*MICROEVO, "fit", "--config", config, "--config", "experiments/paper/training.yaml"]
+        config = Path("experiments") / f"{process}-{NETWORKS[network]}.yaml"
+        words = [*MICROEVO, "fit", "--config", str(config), "--config", "experiments/paper/training.yaml"]
         settings = {
             "data.init_args.store": self.work / f"{process}.zarr",
             "data.init_args.batch_size": choice["batch"],
@@ -145,8 +146,9 @@ class Paper:
             "ckpt_path": "last",
         }
         settings |= {f"model.init_args.{name}": value for name, value in self.scale.networks.get(network, {}).items()}
-        if not choice["channels_last"]:
-            settings["trainer.callbacks"] = []
+        # A list of callbacks is replaced as a whole; what belongs to the network stays.
+        own = yaml.safe_load((ROOT / config).read_text())["trainer"].get("callbacks+", [])
+        settings["trainer.callbacks"] = [*([{"class_path": CHANNELS_LAST}] if choice["channels_last"] else []), *own]
         words += [
             f"--{name}={value if isinstance(value, str | Path) else json.dumps(value)}"
             for name, value in settings.items()
@@ -179,7 +181,7 @@ class Paper:
         if not size:
             protocol["trajectories"] = scale.trajectories
         checkpoints = {
-            network: str(self.work / "runs" / f"{process}-{network.lower()}" / "checkpoints" / "last.ckpt")
+            network: str(self._run(network, process) / "checkpoints" / "last.ckpt")
             for network in self._trained(process)
         }
         output = self.work / "results" / f"{process}{'-size' if size else ''}"
@@ -201,6 +203,10 @@ class Paper:
         self.schedule.command(words, seconds)
         return {"output": output.name, "networks": list(checkpoints)}
 
+    def _run(self, network: str, process: str) -> Path:
+        """Folder of a training."""
+        return self.work / "runs" / f"{process}-{NETWORKS[network]}"
+
     def _trained(self, process: str) -> list[str]:
         records = self.schedule.records
         return [name for name in NETWORKS if records.get(f"{name} on {process}", {}).get("status") == "done"]
@@ -215,7 +221,7 @@ class Paper:
         return {"precision": self.scale.precisions[0], "channels_last": True, "batch": self.scale.batches[0]}
 
     def _model(self, network: str) -> dict[str, Any]:
-        model = yaml.safe_load((ROOT / "experiments" / "models" / f"{network.lower()}.yaml").read_text())
+        model = yaml.safe_load((ROOT / "experiments" / "models" / f"{NETWORKS[network]}.yaml").read_text())
         model["init_args"] |= self.scale.networks.get(network, {})
         return model
 

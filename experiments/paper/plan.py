@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-NETWORKS = ("FCN", "ConvLSTM", "PredRNN")
+# The networks that are compared, and what their experiments and models are called in `experiments/`.
+NETWORKS = {"FCN": "fcn", "ConvLSTM": "convlstm", "PredRNN": "predrnn", "PredRNN++": "predrnnpp", "LocalNet": "local"}
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,14 @@ FULL = Scale(
     least_benchmark=25,
     repeats=3,
     trainings=(
-        ("FCN", "grain-growth", 0.24),
-        ("FCN", "spinodal-published", 0.18),
-        ("ConvLSTM", "grain-growth", 0.10),
-        ("PredRNN", "grain-growth", 0.10),
-        ("FCN", "spinodal", 0.06),
+        ("FCN", "grain-growth", 0.20),
+        ("FCN", "spinodal-published", 0.14),
+        ("ConvLSTM", "grain-growth", 0.08),
+        ("PredRNN++", "grain-growth", 0.08),
+        ("LocalNet", "grain-growth", 0.05),
+        ("LocalNet", "spinodal-published", 0.05),
+        ("PredRNN", "grain-growth", 0.05),
+        ("FCN", "spinodal", 0.03),
     ),
     benchmarks=(("grain-growth", 0.12), ("spinodal-published", 0.06), ("spinodal", 0.04)),
     larger=0.03,
@@ -143,6 +147,8 @@ TINY = Scale(
         "FCN": {"hid_s": 8, "hid_t": 16, "n_t": 2},
         "ConvLSTM": {"hidden": [8, 8], "filter_size": 3},
         "PredRNN": {"hidden": 8, "layers": 2, "filter_size": 3},
+        "PredRNN++": {"hidden": 8, "layers": 2, "filter_size": 3},
+        "LocalNet": {"widths": [8], "blocks": 2},
     },
     precisions=("32-true",),
     batches=(4, 8),
@@ -157,8 +163,10 @@ TINY = Scale(
     trainings=(
         ("FCN", "grain-growth", 0.10),
         ("FCN", "spinodal-published", 0.08),
-        ("ConvLSTM", "grain-growth", 0.08),
-        ("PredRNN", "grain-growth", 0.08),
+        ("ConvLSTM", "grain-growth", 0.06),
+        ("PredRNN++", "grain-growth", 0.06),
+        ("LocalNet", "grain-growth", 0.06),
+        ("PredRNN", "grain-growth", 0.06),
     ),
     benchmarks=(("grain-growth", 0.16), ("spinodal-published", 0.14)),
     larger=0.14,

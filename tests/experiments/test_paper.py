@@ -181,7 +181,9 @@ def test_the_rehearsal_survives_a_kill(tmp_path: Path):
     assert sum(path.stat().st_size for path in files) < 100e6
     assert {"log.txt", "paper.json", "paper.md", "paper.png", "results.tar"} <= {path.name for path in files}
     record = json.loads((tmp_path / "out" / "paper.json").read_text())
-    assert {row["model"] for row in record["scores"]} == {"FCN", "ConvLSTM", "PredRNN", "Persistence"}
+    assert {row["model"] for row in record["scores"]} == {
+        *("FCN", "ConvLSTM", "PredRNN", "PredRNN++", "LocalNet", "Persistence")
+    }
     assert {row["benchmark"] for row in record["scores"]} >= {"grain-growth", "spinodal-published"}
     recurrent = next(row for row in record["speed"] if row["model"] == "ConvLSTM")
     assert recurrent["paper"] == 17.6
