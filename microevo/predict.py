@@ -80,6 +80,8 @@ def predict(
     """
     if value_range is not None and not value_range[0] < value_range[1]:
         raise ValueError(f"value_range is two numbers, the lower one first, but {list(value_range)} was given")
+    if pictures < 0:
+        raise ValueError(f"pictures must not be negative, but it is {pictures}")
     paths = [ckpt_path] if isinstance(ckpt_path, str) else ckpt_path
     models = [load_model(path) for path in paths]
     ensemble = None if isinstance(ckpt_path, str) else Ensemble(models, paths)

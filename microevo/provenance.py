@@ -85,6 +85,19 @@ def write_file(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text file; give one in UTF-8") from None
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """What `write_file` has written as JSON.
 

@@ -32,6 +32,7 @@ from microevo.data.location import writable
 from microevo.metrics import import_metrics
 from microevo.models import Forecaster
 from microevo.models.checkpoint import read_checkpoint
+from microevo.models.folder import located
 
 RUN_DIR = "MICROEVO_RUN_DIR"  # tells the processes that a run starts where the first one writes
 NEW_FRAMES = ", without a config, whatever split (`predict --input FILE --help` lists the options)"
@@ -339,7 +340,7 @@ class TrainingCLI(LightningCLI):
                 return None
             path = found or self.run_dir / "checkpoints" / f"{asked}.ckpt"
         read_checkpoint(path)
-        if Path(path).is_dir():
+        if located(path).is_dir():
             raise ValueError(
                 f"{path} is a model folder, which `predict --input`, `benchmark` and --model.init_args.init_from take; give "
                 f"{self.subcommand} a checkpoint that `fit` or `import-checkpoint` wrote"

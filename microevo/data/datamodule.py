@@ -81,6 +81,8 @@ class TrajectoryDataModule(LightningDataModule):
         }.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, but it is {value}")
+        if num_workers < 0:
+            raise ValueError(f"num_workers must not be negative, but it is {num_workers}")
         self.save_hyperparameters(logger=False)
         self.store_path = store
         self.fields = list(fields)

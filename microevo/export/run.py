@@ -9,7 +9,7 @@ from microevo.export.check import disagreement, example
 from microevo.models import load_model
 from microevo.models.checkpoint import read_checkpoint
 from microevo.models.folder import is_model_folder, write_folder
-from microevo.provenance import check_replaceable, write_file
+from microevo.provenance import check_replaceable, read_text, write_file
 
 TOLERANCE = 1e-5  # of the largest value of a forecast, or absolute below 1
 Format = Literal["safetensors", "torch-export", "onnx"]
@@ -62,7 +62,7 @@ def export(
             raise ValueError(
                 "horizon is for the formats torch-export and onnx; a model folder forecasts any number of frames"
             )
-        said = "" if notes is None else Path(notes).read_text().strip()
+        said = "" if notes is None else read_text(Path(notes)).strip()
         text = model_card(checkpoint, "" if scores is None else benchmark_scores(scores, ckpt_path), said)
     elif scores is not None or notes is not None:
         raise ValueError(f"scores and notes go into the model card of a model folder; leave them out for {format}")
@@ -97,6 +97,10 @@ def check_output(output: str, format: Format, overwrite: bool) -> Path:
     target, suffix = Path(output), SUFFIX.get(format, "")
     if suffix and target.suffix != suffix:
         raise ValueError(f"output is {output}, but a file of the format {format} ends in {suffix}; rename it")
+    if not suffix and (meant := next((name for name, other in SUFFIX.items() if other == target.suffix), None)):
+        raise ValueError(
+            f"output is {output}, but the format safetensors writes a folder; give --format {meant} or another name"
+        )
     check_replaceable(
         target, overwrite, "file" if suffix else "model folder", Path.is_file if suffix else is_model_folder
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from microevo.provenance import read_text
 from microevo.sweep.space import Space, read_space
 
 METHODS = ("grid", "random", "bayes")
@@ -98,7 +99,7 @@ def read_sweep(path: str | Path) -> SweepFile:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, Mapping) or "parameters" not in content:

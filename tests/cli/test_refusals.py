@@ -28,6 +28,7 @@ from microevo.models import FCN
         (["--data.init_args.n_future=50"], ["4 + 50 = 54 frames", "has 24", "lower n_future or horizon"]),
         (["--data.init_args.fields=[d]"], ["has the fields c, not d"]),
         (["--data.init_args.batch_size=0"], ["batch_size must be at least 1"]),
+        (["--data.init_args.num_workers=-1"], ["num_workers must not be negative"]),
         (["--model.init_args.n_s=12"], ["divisible by 64", "16 x 16", "lower n_s"]),
         (["--model.init_args.n_s=3"], ["n_s must be 2, 4, 6"]),
         (["--model=ConvLSTM", "--model.init_args.patch_size=5"], ["divisible by patch_size = 5", "16 x 16"]),
@@ -39,6 +40,33 @@ from microevo.models import FCN
 def test_what_does_not_fit_is_refused_before_anything_is_written(cli, args, words):
     cli("fit", "--config", "tiny.yaml", *args).refusal(*words, code=1)
     assert not list(Path("runs").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["sweep", "--config=binary"], ["binary is not a text file"]),
+        (["sweep", "--config=recipe.yaml"], ["recipe.yaml is not a W&B sweep file", "`metric`"]),
+        (["export", "--ckpt_path=spinodal", "--output=m", "--notes=binary"], ["binary is not a text file"]),
+        (
+            ["export", "--ckpt_path=spinodal", "--output=m.onnx"],
+            ["the format safetensors writes a folder", "--format onnx"],
+        ),
+        (
+            ["export", "--ckpt_path=spinodal", "--output=m.pt2", "--format=torch-export", "--notes=x"],
+            ["leave them out"],
+        ),
+        (["fit", "--config=tiny.yaml", "--ckpt_path=spinodal"], ["spinodal is a model folder", "init_from"]),
+        (["predict", "--ckpt_path=spinodal", "--input=x.npy", "--pictures=-1"], ["pictures must not be negative"]),
+        (["convert", "--input=tiny.yaml", "--output=o.nc"], ["tiny.yaml is not a trajectory store"]),
+        (["import-checkpoint", "binary", "--model=FCN", "--output=c.ckpt"], ["binary holds Python objects", "or is not a checkpoint"]),
+    ],
+)
+def test_what_the_later_commands_refuse_leaves_nothing_behind(cli, args, words):
+    Path("binary").write_bytes(b"\xff\xfe\x00")
+    before = contents(Path())
+    cli(*args).refusal(*words, code=1)
+    assert contents(Path()) == before
 
 
 def test_persistence_is_not_trained(cli):
