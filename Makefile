@@ -11,7 +11,7 @@ SHAPES := microevo.models,microevo.metrics,microevo.benchmark,microevo.data.wind
 PYTEST := $(BIN)/pytest --jaxtyping-packages
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-all published benchmark paper study results pretrained wheelhouse clean
+.PHONY: help install demo lint test test-all published benchmark paper study results pretrained soak wheelhouse clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -100,6 +100,11 @@ results: .venv/installed ## Networks at equal computing time, one process after 
 
 pretrained: .venv/installed ## Train anew a network that comes with microevo: NAME=spinodal, or another (an hour of a core)
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/results/pretrained.py $(NAME)
+
+ROUNDS := 100
+SEED := 0
+soak: .venv/installed ## Kill simulate, fit and benchmark at random moments, ROUNDS=100 times, and compare (a quarter of an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/soak/soak.py --rounds $(ROUNDS) --seed $(SEED)
 
 wheelhouse: .venv/installed ## Wheels for a machine without a network: PYTHON=3.12 HAVE=list of its packages
 	$(BIN)/python experiments/paper/wheelhouse.py $(addprefix --python ,$(VERSION)) $(addprefix --have ,$(HAVE)) \

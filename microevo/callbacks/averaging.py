@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy
 
 
 def averages(trainer: Trainer) -> list[WeightAveraging]:
@@ -48,6 +49,19 @@ def check_averaged(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
         raise ValueError(
             "The checkpoint is of a training whose weights are averaged; resume it with the same callback "
             "(EMAWeightAveraging), or start a new run from the average with init_from."
+        )
+
+
+def check_whole_weights(trainer: Trainer) -> None:
+    """Check that each process of a training whose weights are averaged has all of them.
+
+    Raises:
+        ValueError: The strategy gives each process a part of the weights.
+    """
+    if averages(trainer) and isinstance(trainer.strategy, FSDPStrategy):
+        raise ValueError(
+            "EMAWeightAveraging averages whole weights, but with trainer.strategy = fsdp each process holds a part of them; use "
+            "ddp or leave the callback out"
         )
 
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import random
 import shlex
 import signal
 import sys
-import threading
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +16,20 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from microevo.callbacks.averaging import check_averaged, end_exchange, expect_averaged_weights, start_averages
+from microevo.callbacks.averaging import (
+    check_averaged,
+    check_whole_weights,
+    end_exchange,
+    expect_averaged_weights,
+    start_averages,
+)
+from microevo.callbacks.signals import Interrupted, Signals
 from microevo.models.checkpoint import read_checkpoint
 from microevo.models.finite import is_finite
-from microevo.provenance import free_path, read_record, write_file
+from microevo.provenance import atomic, free_path, read_record, write_file
 
 RECORD = "checkpoints.json"
 FOLDER = "checkpoints"
@@ -30,16 +40,18 @@ def find_checkpoint(run_dir: Path, which: Literal["last", "best"]) -> Path | Non
     """The last or the best checkpoint of a run, None if the run has none.
 
     The run's own record says where it is, also if the run keeps its checkpoints elsewhere (`dirpath` of
-    `ModelCheckpoint`) or was moved or copied. `last` is what Lightning saved for a requeued SLURM job, if that is newer.
+    `ModelCheckpoint`) or was moved or copied. `last` is what Lightning saved for a requeued SLURM job, if that is newer. A file
+    that holds only the first part of a checkpoint is not the last one.
 
     Raises:
         FileNotFoundError: The run had one, and it is gone.
+        ValueError: No last checkpoint is whole.
     """
     recorded = _read_record(run_dir).get(which)
     path = run_dir / recorded if recorded else _find_unrecorded(run_dir, which)
     if which == "last":
         saved = [*run_dir.glob(REQUEUED), *([path] if path is not None and path.exists() else [])]
-        path = max(saved, key=lambda file: file.stat().st_mtime, default=path)
+        path = _newest_whole(saved) if saved else path
     if path is not None and not path.exists():
         raise FileNotFoundError(
             f"the {which} checkpoint of the run in {run_dir} is gone: there is no checkpoint at {os.path.relpath(path)}; give "
@@ -63,6 +75,18 @@ def is_own(run_dir: Path, checkpoint: Path) -> bool:
     """Whether a checkpoint lies where the run in this folder keeps its own."""
     folders = [run_dir, run_dir / FOLDER, *((run_dir / path).parent for path in _read_record(run_dir).values())]
     return checkpoint.resolve().parent in [folder.resolve() for folder in folders]
+
+
+def _newest_whole(files: list[Path]) -> Path:
+    newest, *older = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
+    if zipfile.is_zipfile(newest):
+        return newest
+    part = f"{os.path.relpath(newest)} is only a part of a checkpoint, as of a copy that was not finished"
+    for file in older:
+        if zipfile.is_zipfile(file):
+            warnings.warn(f"{part}: {os.path.relpath(file)} is taken", stacklevel=2)
+            return file
+    raise ValueError(f"{part}; give another checkpoint of the run by its path or as `best`, or begin a new run")
 
 
 def _find_unrecorded(run_dir: Path, which: str) -> Path | None:
@@ -91,12 +115,24 @@ def _read_record(run_dir: Path) -> dict[str, str]:
     return read_record(path) if path.exists() else {}
 
 
-class Interrupted(SystemExit):
-    """Ctrl-C, raised between two steps."""
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, wherever a kill or a crash meets it.
+
+    Lightning writes into the folder of temporary files and moves the file from there. To another file system, as from the disk
+    of a node to that of a cluster, it is copied, and a kill leaves a part of it under the name of the whole.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write beside the checkpoint that is there, then replace it."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with atomic(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class SaveLast(Checkpoint):
-    """Keeps `last.ckpt` up to date: after each validation, at the end, and when Ctrl-C or a time limit stops the training.
+    """Keeps `last.ckpt` up to date: after each validation, at the end, and when a signal or a time limit stops the training.
 
     `ModelCheckpoint(save_last=True)` writes it only together with a new best, and `save_on_exception=True` would put
     interrupted weights under the name of the best. As a `Checkpoint` it is called after the callbacks whose state it
@@ -104,19 +140,33 @@ class SaveLast(Checkpoint):
 
     `checkpoints.json` in the run's folder says which checkpoints are the run's own.
 
-    The first Ctrl-C takes effect between two steps, so that none is left half done; a second one stops at once.
+    Ctrl-C, SIGTERM and SIGUSR1 take effect between two optimiser steps, so that a resumed training is the one that was not
+    stopped. A second Ctrl-C stops at once, and saves nothing. `kill -9` leaves what was saved before.
+
+    Args:
+        every_n_steps: Optimiser steps after which it saves in any case, for runs with much time between two validations.
+
+    Raises:
+        ValueError: `every_n_steps` is below 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_n_steps: int | None = None) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be at least 1, but it is {every_n_steps}")
+        self.every_n_steps = every_n_steps
         self._begun = False
         self._saved_step = -1
-        self._stop = False
+        self._due = False  # something is to be saved as soon as no gradient is pending
+        self._signals = Signals()
         self._exchanged = False  # averaged weights for those of the training, as in every validation
         self._path: Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Expect averaged weights in a checkpoint that is evaluated."""
+        """Expect averaged weights in a checkpoint that is evaluated; let every checkpoint be written whole."""
         expect_averaged_weights()
+        check_whole_weights(trainer)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let `ModelCheckpoint` know its files again where the run was moved, copied, or is resumed in another folder."""
@@ -128,22 +178,22 @@ class SaveLast(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to save; before, a resumed run has not yet loaded its weights."""
-        self._begun, self._saved_step, self._stop, self._path = True, -1, False, None
+        self._begun, self._saved_step, self._due, self._path = True, -1, False, None
         self._exchanged = False
         start_averages(trainer, pl_module)
-        in_main = threading.current_thread() is threading.main_thread()
-        # Several processes would stop at different steps and wait for each other; Lightning ends those.
-        if in_main and trainer.world_size == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._on_interrupt)
-
-    def _on_interrupt(self, *_: object) -> None:
-        self._stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _forget_fetched(trainer)
+        self._signals.catch(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Stop before the next step."""
-        if self._stop:
-            raise Interrupted(128 + signal.SIGINT)
+        """Stop, or save, before the next step."""
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # the gradient of the batches before is not among what is saved
+        if number := self._signals.between_steps():
+            raise Interrupted(128 + number)
+        step = trainer.global_step
+        self._due |= self.every_n_steps is not None and step > self._saved_step and step % self.every_n_steps == 0
+        if self._due and step > 0:
+            self._save(trainer)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on the model has the averaged weights, if they are averaged."""
@@ -154,22 +204,28 @@ class SaveLast(Checkpoint):
         self._exchanged = False
 
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Stop before the next windows; a resumed run validates again from the first."""
-        if self._stop:
-            raise Interrupted(128 + signal.SIGINT)
+        """Stop before the next windows, if no gradient is pending; a resumed run validates again from the first."""
+        if (
+            self._begun
+            and not trainer.fit_loop.epoch_loop._should_accumulate()
+            and (number := self._signals.in_validation())
+        ):
+            raise Interrupted(128 + number)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after a validation within an epoch."""
-        if self._begun and not _validates_at_epoch_ends(trainer):
+        if not self._begun:
+            return
+        self._record(trainer)  # the best one may have changed
+        if trainer.fit_loop.epoch_loop._should_accumulate():
+            self._due = True
+        elif not _validates_at_epoch_ends(trainer):
             self._save(trainer)
-        elif self._begun:
-            self._record(trainer)  # the best one may have changed
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after a validation at the end of an epoch, which `EarlyStopping` counts only here, and at the very end."""
         ends = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
-        stops = self._stop or trainer.should_stop or trainer.received_sigterm
-        if _validates_at_epoch_ends(trainer) or ends or stops:
+        if _validates_at_epoch_ends(trainer) or ends or trainer.should_stop:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -177,7 +233,7 @@ class SaveLast(Checkpoint):
         self._finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what Ctrl-C or SIGTERM interrupts, and say how to resume."""
+        """Save what a signal interrupts, and say how to resume."""
         if isinstance(exception, SIGTERMException):
             exception.code = 128 + signal.SIGTERM  # as a shell reports it; Lightning leaves with 0
         begun = self._begun
@@ -186,17 +242,23 @@ class SaveLast(Checkpoint):
             end_exchange(trainer, pl_module)
         if not begun or not isinstance(exception, Interrupted | KeyboardInterrupt | SIGTERMException):
             return
-        where = "the last validation"
-        # Saving is a collective call: among several processes the others may be stuck in another one.
-        if trainer.world_size == 1 and is_finite(pl_module):
+        # What interrupts a step leaves half of it. Saving is a collective call: processes that have not agreed to stop may be
+        # stuck in another one.
+        between_steps = isinstance(exception, Interrupted) or (
+            isinstance(exception, SIGTERMException) and trainer.world_size == 1
+        )
+        if between_steps and trainer.global_step > self._saved_step and is_finite(pl_module):
             if trainer.validating:
                 _restart_validation(trainer)
-            if trainer.global_step > self._saved_step:
-                self._save(trainer)
-            where = f"step {trainer.global_step}"
+            self._save(trainer)
+        if not trainer.is_global_zero:
+            if isinstance(exception, Interrupted):
+                exception.code = 0  # or Lightning kills the first process, which is to report the signal
+            return
+        where = "where it was saved last" if self._saved_step < 0 else f"step {self._saved_step}"
         recorded = _read_record(Path(trainer.default_root_dir)).get("last")
         path = self._path or (Path(trainer.default_root_dir) / recorded if recorded else None)
-        if trainer.is_global_zero and path is not None and path.exists():
+        if path is not None and path.exists():
             print(
                 "\nmicroevo: interrupted; the same command with "
                 f"{shlex.join(['--ckpt_path', os.path.relpath(path)])} resumes from {where}",
@@ -205,8 +267,7 @@ class SaveLast(Checkpoint):
 
     def _finish(self) -> None:
         self._begun = False
-        if signal.getsignal(signal.SIGINT) == self._on_interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._signals.release()
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -214,7 +275,7 @@ class SaveLast(Checkpoint):
         if self._path is None:
             self._path = _own_last_path(trainer)
         trainer.save_checkpoint(self._path, weights_only=False)
-        self._saved_step = trainer.global_step
+        self._saved_step, self._due = trainer.global_step, False
         self._record(trainer)
         if trainer.is_global_zero:
             for older in Path(trainer.default_root_dir).glob(REQUEUED):
@@ -236,14 +297,19 @@ class SaveLast(Checkpoint):
 class SeedSteps(Callback):
     """Starts each training step from random numbers that depend on the seed, the epoch and the step alone.
 
-    Together with `microevo.data.Shuffle` this makes a resumed run equal to one that was never interrupted.
+    Together with `microevo.data.samplers.ShuffledSampler` this makes a resumed run equal to one that was never interrupted.
+    All processes start from the same numbers; those for a window are drawn with `draw_for_windows`, so that the windows of
+    the processes do not share them.
     """
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Reseed torch, on each device and process differently."""
+        """Reseed torch, and NumPy and Python for networks that draw from these."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        key = [seed, trainer.current_epoch, batch_idx, trainer.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        key = [seed, trainer.current_epoch, batch_idx, 0]  # the last one was the index of the process
+        number = int(np.random.SeedSequence(key).generate_state(1)[0])
+        torch.manual_seed(number)
+        np.random.seed(number)  # noqa: NPY002  (whoever has a generator of their own resumes it themselves)
+        random.seed(number)
 
 
 def best_saver(trainer: Trainer) -> ModelCheckpoint | None:
@@ -298,6 +364,18 @@ def _relocate(state: dict[str, Any], folder: Path) -> None:
 
 def _validates_at_epoch_ends(trainer: Trainer) -> bool:
     return trainer.check_val_every_n_epoch == 1 and trainer.val_check_interval == 1.0
+
+
+def _forget_fetched(trainer: Trainer) -> None:
+    """Resume where a checkpoint was written between fetching a batch and training on it, as if before both.
+
+    Lightning would count the batch twice, and as another step in what it logs.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    total: Any = loop.batch_progress.total
+    if loop.restarting and total.ready > total.started:
+        total.ready = total.started
+        loop._batches_that_stepped -= not loop._should_accumulate()  # for which Lightning is about to add one
 
 
 def _restart_validation(trainer: Trainer) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from microevo.models import Forecaster, WindowTransform
 from microevo.models.batch import WindowBatch
+from microevo.models.randomness import draw_for_windows
 
 
 class InputNoise(WindowTransform):
@@ -47,5 +48,8 @@ class InputNoise(WindowTransform):
     def transform(self, model: Forecaster, batch: WindowBatch) -> WindowBatch:
         """Windows with noise on the past frames."""
         assert self._scale is not None
-        self._scale = self._scale.to(batch.past)
-        return batch._replace(past=batch.past + self._scale * torch.randn_like(batch.past))
+        past, self._scale = batch.past, self._scale.to(batch.past)
+        noise = draw_for_windows(
+            lambda count: torch.randn(count, *past.shape[1:], dtype=past.dtype, device=past.device), len(past)
+        )
+        return batch._replace(past=past + self._scale * noise)

@@ -46,7 +46,13 @@ MEMORY = {  # what to lower if it does not suffice
     **dict.fromkeys(("validate", "test", "predict"), "lower data.init_args.eval_batch_size"),
     **dict.fromkeys(("simulate", "benchmark"), "lower --batch_size"),
 }
-UNINFORMATIVE_LOGS = ("Tip:", "TPU available", "Loading `train_dataloader` to estimate", "Trainer already configured")
+UNINFORMATIVE_LOGS = (
+    "Tip:",
+    "TPU available",
+    "Loading `train_dataloader` to estimate",
+    "Trainer already configured",
+    "`weights_only` was not set",  # of reading, said where Lightning saves for SLURM
+)
 UNINFORMATIVE_WARNINGS = (
     "LightningCLI's args parameter is intended",
     ".*LeafSpec.* is deprecated",

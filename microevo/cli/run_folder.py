@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
 from microevo.callbacks.run import command_line, slurm_job
@@ -32,6 +33,12 @@ def claim(path: Path) -> Path:
             return candidate
 
 
+def started_together() -> bool:
+    """Whether torchrun or srun has started several processes for one command, each of which would claim a folder."""
+    kinds = (TorchElasticEnvironment, "WORLD_SIZE"), (SLURMEnvironment, "SLURM_NTASKS")
+    return any(kind.detect() and int(os.environ.get(number) or 1) > 1 for kind, number in kinds)
+
+
 @contextlib.contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
     """Keep other trainings out of a run's folder, which is made if it is not there and removed if it stays empty.
@@ -50,6 +57,8 @@ def locked(run_dir: Path) -> Iterator[None]:
     try:
         file = _lock(path)
         try:
+            for part in run_dir.glob("checkpoints/.*.part"):  # of a training that was killed while it saved
+                part.unlink(missing_ok=True)
             yield
         finally:
             path.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from microevo.cli.loggers import settle_loggers
 from microevo.cli.main import COMMANDS
 from microevo.cli.parser import ConfigFile, Parser, expand
 from microevo.cli.progress import Progress
-from microevo.cli.run_folder import claim, locked, remove_if_empty, requeued_run, wandb_id
+from microevo.cli.run_folder import claim, locked, remove_if_empty, requeued_run, started_together, wandb_id
 from microevo.data import TrajectoryDataModule
 from microevo.data.location import writable
 from microevo.metrics import import_metrics
@@ -205,6 +205,10 @@ class TrainingCLI(LightningCLI):
             if self.command == "fit":
                 print("LearningRateFinder is left out: a resumed training keeps its learning rate")
         config.callbacks = callbacks
+        # A callback that is asked for, with settings of its own, takes the place of the one that every run has.
+        asked = {type(callback) for callback in callbacks}
+        kept = [callback for callback in self.trainer_defaults["callbacks"] if type(callback) not in asked]
+        self.trainer_defaults["callbacks"] = kept
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
@@ -295,6 +299,10 @@ class TrainingCLI(LightningCLI):
             run_dir = home
         elif asked and Path(asked).parent.name == "checkpoints":
             run_dir = Path(asked).parent.parent
+        elif started_together():
+            raise UsageError(
+                "processes that torchrun or srun started cannot agree on a new folder for their run; name it with --run_dir"
+            )
         else:
             run_dir = claim(home)
             self.locks.callback(remove_if_empty, run_dir)

@@ -1,6 +1,7 @@
 """TrajectoryDataModule: the windows of a store in batches, for training, validation, test and prediction."""
 
 import os
+import signal
 import warnings
 from typing import Any, Literal
 
@@ -114,22 +115,22 @@ class TrajectoryDataModule(LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader[Window] | ResidentLoader:
-        """Training windows in random order. An incomplete last batch is left out if there are other batches."""
+        """Training windows in random order. An incomplete last batch is left out if there are other batches.
+
+        The batches of all processes together are the windows of a step. They are those that one process takes whose batch is
+        as large as all of them.
+        """
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # where Lightning's seed_everything leaves it
-        sampler = ShuffledSampler(self.datasets["train"], processes=processes, rank=rank, seed=seed)
+        windows = self.datasets["train"]
+        several = len(windows) > processes * self.batch_size  # steps in an epoch
+        sampler = ShuffledSampler(windows, processes=processes, rank=rank, seed=seed, drop_last=several)
         epoch, batches = self._seen
         sampler.skip(epoch, batches * self.batch_size)
         if self.cache == "device":
             device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-            return ResidentLoader(self.datasets["train"], sampler, self.batch_size, device)
-        return ShuffledLoader(
-            self.datasets["train"],
-            self.batch_size,
-            sampler=sampler,
-            drop_last=len(sampler) > self.batch_size,
-            **self._loading,
-        )
+            return ResidentLoader(windows, sampler, self.batch_size, device)
+        return ShuffledLoader(windows, self.batch_size, sampler=sampler, drop_last=several, **self._loading)
 
     def val_dataloader(self) -> DataLoader[Window]:
         """Full-horizon validation windows. Each occurs exactly once over all processes."""
@@ -284,4 +285,15 @@ class TrajectoryDataModule(LightningDataModule):
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": _leave_signals,
         }
+
+
+def _leave_signals(worker: int) -> None:
+    """Let a loader process ignore Ctrl-C and SIGUSR1, which reach all processes of a job and are answered by the training.
+
+    It would die of them before the training comes to save, or save and requeue the job as well, with the handlers that it was
+    forked with. SIGTERM it must obey: Python ends it so.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

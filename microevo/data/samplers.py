@@ -17,14 +17,17 @@ class ShuffledSampler(DistributedSampler):
 
     Args:
         windows: The windows to shuffle.
-        processes: Number of processes that share the windows. All of them get equally many, so that up to
-            `processes - 1` windows occur twice in an epoch.
+        processes: Number of processes, which take turns with the windows. All of them get equally many.
         rank: Index of this process.
         seed: Seed of the training.
+        drop_last: Whether the last windows of an epoch, fewer than there are processes, are left out. Otherwise up to
+            `processes - 1` windows occur twice.
     """
 
-    def __init__(self, windows: Sized, *, processes: int = 1, rank: int = 0, seed: int = 0) -> None:
-        super().__init__(windows, num_replicas=processes, rank=rank, seed=seed)  # type: ignore[arg-type]
+    def __init__(
+        self, windows: Sized, *, processes: int = 1, rank: int = 0, seed: int = 0, drop_last: bool = False
+    ) -> None:
+        super().__init__(windows, num_replicas=processes, rank=rank, seed=seed, drop_last=drop_last)  # type: ignore[arg-type]
         self._windows = len(windows)
         self._seen = (-1, 0)
 

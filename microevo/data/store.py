@@ -192,7 +192,8 @@ class TrajectoryStore:
             }
         self.attributes |= {"statistics": statistics, "fingerprint": digest.hexdigest(), "complete": True}
         try:
-            self._place.group(write=True).attrs.update(self.attributes)
+            # At once: `attrs.update` writes one after the other, and a kill would leave `complete` without what it stands for.
+            self._place.group(write=True).update_attributes(self.attributes)
         except FileNotFoundError:
             # Otherwise another process has finished the store.
             if not (_read_attributes(self._place) or {}).get("complete"):
@@ -381,6 +382,8 @@ def _read_attributes(place: Location) -> dict[str, Any] | None:
         attributes = place.group().attrs.asdict()
     except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
         return None
+    if attributes.get("complete") and "fingerprint" not in attributes:
+        attributes["complete"] = False  # killed in the last moment, in a version that wrote the one before the other
     return attributes if "microevo_schema" in attributes else None
 
 

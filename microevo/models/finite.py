@@ -85,8 +85,9 @@ class FiniteGuard(Callback):
 
 
 def is_finite(module: LightningModule) -> bool:
-    """Whether all weights of a model are finite."""
-    return all(bool(weights.isfinite().all()) for weights in module.parameters())
+    """Whether all weights of a model are finite, in all processes, each of which may hold a part of them."""
+    own = all(bool(weights.isfinite().all()) for weights in module.parameters())
+    return module.trainer.strategy.reduce_boolean_decision(own)
 
 
 class LossCheck(NamedTuple):

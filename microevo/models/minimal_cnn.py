@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from microevo.models.blockwise import BlockwiseForecaster, BlockwiseNet
+from microevo.models.normalisation import BatchNorm2d
 from microevo.models.padding import Padding
 
 MARGIN = 0.02  # how far a bounded forecast may leave the range of the training data, as a share of that range
@@ -16,7 +17,7 @@ class NormalisedConv(nn.Sequential):
     """Convolution that keeps the image size, batch normalisation and GELU."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int):
-        super().__init__(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2), nn.BatchNorm2d(c_out), nn.GELU())
+        super().__init__(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2), BatchNorm2d(c_out), nn.GELU())
 
 
 class FusedBlock(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from microevo.models.network import NetworkForecaster
 from microevo.models.padding import Padding, continue_borders
+from microevo.models.randomness import draw_for_windows
 
 Features = Float[Tensor, "B n h w"]
 
@@ -177,7 +178,8 @@ class RecurrentForecaster(NetworkForecaster):
     ) -> Float[Tensor, ""]:
         """`objective` and `physics` of the predictions of all frames but the first, including the past ones."""
         samples, steps = len(future), future.shape[1] - 1
-        is_true = torch.rand(samples, steps, device=future.device) < self.sampling_probability()
+        chance = draw_for_windows(lambda count: torch.rand(count, steps, device=future.device), samples)
+        is_true = chance < self.sampling_probability()
         prediction = self.unroll(past, future.shape[1], future, is_true)
         error = self.objective(prediction, torch.cat([past[:, 1:], future], dim=1))
         return error + self.physics(past[:, :1], prediction)

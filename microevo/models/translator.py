@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from microevo.models.convolutions import PointwiseConv2d
+from microevo.models.normalisation import BatchNorm2d
+from microevo.models.randomness import draw_for_windows
 
 
 class ConvMLP(nn.Module):
@@ -30,10 +32,10 @@ class TranslatorBlock(nn.Module):
 
     def __init__(self, n: int, attention: nn.Module, mlp_ratio: float, drop_path: float):
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(n)
+        self.norm1 = BatchNorm2d(n)
         self.attention = attention
         self.scale1 = nn.Parameter(torch.full((n, 1, 1), 0.01))
-        self.norm2 = nn.BatchNorm2d(n)
+        self.norm2 = BatchNorm2d(n)
         self.mlp = ConvMLP(n, int(mlp_ratio * n))
         self.scale2 = nn.Parameter(torch.full((n, 1, 1), 0.01))
         self.drop_path = drop_path
@@ -47,7 +49,9 @@ class TranslatorBlock(nn.Module):
 
     def _keep(self, x: Float[Tensor, "B n h w"]) -> Float[Tensor, "B 1 1 1"]:
         """Stochastic depth: 0 for a dropped sample, the inverse survival probability for the others."""
-        return F.dropout(x.new_ones(x.shape[0], 1, 1, 1), self.drop_path, self.training)
+        if not (self.training and self.drop_path):
+            return x.new_ones(x.shape[0], 1, 1, 1)
+        return draw_for_windows(lambda count: F.dropout(x.new_ones(count, 1, 1, 1), self.drop_path), x.shape[0])
 
 
 class Translator(nn.Sequential):

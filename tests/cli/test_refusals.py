@@ -59,7 +59,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(cli, args, word
         (["fit", "--config=tiny.yaml", "--ckpt_path=spinodal"], ["spinodal is a model folder", "init_from"]),
         (["predict", "--ckpt_path=spinodal", "--input=x.npy", "--pictures=-1"], ["pictures must not be negative"]),
         (["convert", "--input=tiny.yaml", "--output=o.nc"], ["tiny.yaml is not a trajectory store"]),
-        (["import-checkpoint", "binary", "--model=FCN", "--output=c.ckpt"], ["binary holds Python objects", "or is not a checkpoint"]),
+        (
+            ["import-checkpoint", "binary", "--model=FCN", "--output=c.ckpt"],
+            ["binary holds Python objects", "or is not a checkpoint"],
+        ),
     ],
 )
 def test_what_the_later_commands_refuse_leaves_nothing_behind(cli, args, words):

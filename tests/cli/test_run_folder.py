@@ -258,3 +258,27 @@ def test_a_resumed_run_continues_its_wandb_run(cli, monkeypatch):
     assert ids == {wandb_id(Path("runs/tiny"))}
     monkeypatch.setenv("WANDB_SWEEP_ID", "x")  # whose agent gives the id
     assert wandb_id(Path("runs/tiny")) is None
+
+
+# Started by torchrun or srun
+
+
+@pytest.mark.parametrize(
+    "started",
+    [
+        {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"},
+        {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "fit"},
+    ],
+)
+def test_processes_that_do_not_know_each_other_need_the_name_of_their_folder(cli, monkeypatch, started):
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    cli("fit", "--config", "tiny.yaml").refusal("cannot agree on a new folder", "--run_dir", code=2)
+    assert not Path("runs").exists()
+
+
+def test_a_callback_that_is_asked_for_takes_the_place_of_the_one_of_every_run(cli):
+    often = ["--trainer.callbacks+=SaveLast", "--trainer.callbacks.every_n_steps=1"]
+    fitted = cli("fit", "--config", "tiny.yaml", "--run_dir=run", *often)
+    assert fitted.code == 0, fitted.err
+    assert steps("run/checkpoints/last.ckpt") == 2

@@ -342,3 +342,23 @@ def test_a_read_only_store_is_readable(make_store):
 def test_unknown_splits_are_refused():
     with pytest.raises(ValueError, match="splits are train, val, test, but trian was given"):
         schema(splits=("trian",))
+
+
+def test_a_kill_while_a_store_is_finished_leaves_it_unfinished_or_whole(make_store, monkeypatch):
+    written = []
+    save = zarr.Group.update_attributes
+    monkeypatch.setattr(
+        zarr.Group, "update_attributes", lambda group, new: written.append(dict(new)) or save(group, new)
+    )
+    store = make_store()
+    (last,) = [attributes for attributes in written if attributes.get("complete")]
+    assert {"statistics", "fingerprint"} <= last.keys()
+    # What an earlier version could leave.
+    group = zarr.open_group(store.path, mode="r+")
+    group.attrs.put(
+        {name: value for name, value in store.attributes.items() if name not in ("statistics", "fingerprint")}
+    )
+    with pytest.raises(ValueError, match="is unfinished"):
+        TrajectoryStore.open(store.path)
+    TrajectoryStore.open(store.path, unfinished=True).finish()
+    assert TrajectoryStore.open(store.path).fingerprint == store.fingerprint
