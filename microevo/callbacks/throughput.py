@@ -131,8 +131,11 @@ class Throughput(Callback):
             if wait > PATIENCE and self._batches >= ENOUGH and not self._said:
                 self._said = True
                 rank_zero_info(_advice(wait, pl_module.device, getattr(trainer, "datamodule", None)))
-        # The mean over processes, which train at the same pace.
-        pl_module.log_dict(values, on_step=False, on_epoch=True, sync_dist=trainer.world_size > 1)
+        # The mean over processes, which train at the same pace. Not by the module's `log`, whose values are combined where
+        # they are first read, which may be in one process alone.
+        means = trainer.strategy.reduce(torch.tensor(list(values.values()), device=pl_module.device), reduce_op="mean")
+        for logger in trainer.loggers:
+            logger.log_metrics(dict(zip(values, means.tolist(), strict=True)), step=trainer.global_step)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback
+from lightning.pytorch.loggers.logger import DummyLogger
 from toy_windows import loader, trainer, windows
 
 from microevo.callbacks import LeadCurves, Throughput, throughput
@@ -37,6 +38,17 @@ class SlowBatches:
             yield self.batch
 
 
+class Kept(DummyLogger):
+    """A logger that keeps the last values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, float] = {}
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        self.values |= metrics
+
+
 class SlowSteps(Callback):
     """Steps that take a second."""
 
@@ -64,10 +76,10 @@ def test_the_wait_for_data_is_measured_and_said(
     caplog: pytest.LogCaptureFixture, clock: Clock, seconds: float, said: int
 ):
     batches = SlowBatches(12, seconds, clock)
-    runner = trainer(max_epochs=2, callbacks=[Throughput(), SlowSteps(clock)])
+    runner = trainer(max_epochs=2, callbacks=[Throughput(), SlowSteps(clock)], logger=Kept())
     with caplog.at_level(logging.INFO):
         runner.fit(net(), batches)
-    logged = runner.logged_metrics
+    logged = runner.logger.values
     assert logged["train/data_wait"] == pytest.approx(seconds / (1 + seconds))
     assert logged["train/windows_per_second"] == pytest.approx(len(batches.batch[0]) / (1 + seconds))
     assert 0.05 < logged["train/memory_GiB"] < 100
@@ -92,9 +104,9 @@ def test_the_advice_fits_the_data(device: str, data: SimpleNamespace, remedy: st
 
 
 def test_a_run_of_one_batch_has_no_speed(clock: Clock):
-    runner = trainer(max_epochs=1, callbacks=[Throughput()])
+    runner = trainer(max_epochs=1, callbacks=[Throughput()], logger=Kept())
     runner.fit(net(), SlowBatches(1, 0.0, clock))
-    assert "train/windows_per_second" not in runner.logged_metrics
+    assert "train/windows_per_second" not in runner.logger.values
 
 
 def test_lead_curves_are_taken_up_again():
