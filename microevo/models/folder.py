@@ -55,6 +55,7 @@ def write_folder(checkpoint: Mapping[str, Any], folder: Path) -> None:
     weights = {name: weight.detach().cpu().contiguous().clone() for name, weight in checkpoint["state_dict"].items()}
     with atomic(folder / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
+        temporary.chmod(0o644)  # safetensors lets nobody else read it
     write_file(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 

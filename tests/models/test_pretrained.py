@@ -23,7 +23,7 @@ def recipe(name: str) -> dict:
 
 
 def test_there_are_some():
-    assert {"plane-wave", "spinodal"} <= set(NAMES)
+    assert {"grain-growth", "plane-wave", "spinodal", "spinodal-published"} <= set(NAMES)
 
 
 @each
