@@ -77,7 +77,7 @@ def store_of(tmp_path_factory, small_store):
             side = 16 * grid.get("coarsen", 1)
             shape = f"--process.init_args.grid.shape=[{side},{side}]"
             fewer = [f"--{key}={value}" for key, value in grains(recipe, side**2 / np.prod(grid["shape"]))]
-            size = [shape, "--splits={train: 3, val: 1, test: 1}", "--frames=20"]
+            size = [shape, "--splits={train: 3, val: 1, test: 1}", "--frames=28"]
             main(["simulate", "--config", str(OURS[named]), f"--output={path}", *size, *fewer])
         elif not path.exists():
             command = next(c for c in map(import_command, PUBLISHED) if f"--output {named}" in shlex.join(c))
