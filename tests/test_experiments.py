@@ -438,13 +438,3 @@ def test_windows_that_were_cut_from_one_simulation_count_once(tmp_path, monkeypa
         in Path("cut/report.md").read_text()
     )
     assert "6 forecasts of 6 trajectories, split test, cut from 2 simulations" in Path("cut/report.html").read_text()
-
-
-@pytest.mark.parametrize("weights", sorted((HERE / "results" / "weights").glob("*.ckpt")), ids=lambda path: path.stem)
-def test_the_weights_of_an_experiment_are_small_and_forecast(weights):
-    assert weights.stat().st_size < 2e6
-    assert (HERE / f"{weights.stem}.yaml").is_file()
-    model = microevo.load_model(weights).eval()
-    past = torch.full((1, model.n_past, model.channels, 16, 16), 0.5)
-    conditions = [{"mobility": 1.5}] if model.parameter_names else []
-    assert model(past, 2, *conditions).isfinite().all()

@@ -33,6 +33,7 @@ def test_a_name_is_that_of_a_recipe_and_its_folder_is_small(name: str):
     assert "/" not in json.dumps(config["training"])  # no path of the machine that it was trained on
     assert (pretrained()[name] / WEIGHTS).stat().st_size < 2e6
     assert recipe(name)["output"].endswith(f"{name}.zarr")
+    assert (ROOT / f"experiments/{name}-local.yaml").is_file()
     card = (pretrained()[name] / "README.md").read_text()
     for part in ("## What it is for", "## Where it fails", "## Benchmark", f'microevo.load_model("{name}")'):
         assert part in card
