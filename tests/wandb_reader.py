@@ -40,6 +40,9 @@ class OfflineRun:
 
     Attributes:
         id: Its id.
+        name: Its name.
+        group: Its group.
+        tags: Its tags.
         config: Its settings.
         history: Every value that was logged, by name.
         artifacts: Its artifacts by name.
@@ -47,11 +50,12 @@ class OfflineRun:
 
     def __init__(self, folder: Path) -> None:
         (self.file,) = folder.glob("wandb/offline-run-*/*.wandb")
-        self.id, self.config, self.history, self.artifacts = "", {}, {}, {}
+        self.config, self.history, self.artifacts = {}, {}, {}
         for record in records(self.file):
             kind = record.WhichOneof("record_type")
             if kind == "run":
-                self.id = record.run.run_id
+                self.id, self.name = record.run.run_id, record.run.display_name
+                self.group, self.tags = record.run.run_group, list(record.run.tags)
                 self.config |= self._items(record.run.config.update)
             elif kind == "config":
                 self.config |= self._items(record.config.update)

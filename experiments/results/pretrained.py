@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "studies"))
 
-from study import command, is_complete, read, weights  # noqa: E402  (a script beside this one)
+from study import command, make_stores, read, weights  # noqa: E402  (a script beside this one)
 
 
 def main() -> None:
@@ -25,16 +25,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("microevo/pretrained"), help="folder of the model folders")
     args = parser.parse_args()
     study, run = read(HERE / f"{args.process}.yaml"), args.runs / args.process
-    for store, recipe in study.recipes.items():
-        if not is_complete(store):
-            command("simulate", "--config", recipe, "--output", store, "--splits", json.dumps(study.splits))
+    make_stores(study)
     command(
         "fit", "--config", f"experiments/{args.process}-local.yaml", "--run_dir", str(run), "--ckpt_path", "last",
         "--data.init_args.store", study.store, "--trainer.logger", "false",
     )  # fmt: skip
     command(
         "benchmark", "--protocols", json.dumps({"10->90": {"store": study.store, "horizon": 90}}),
-        "--checkpoints", json.dumps({"LocalNet": str(weights(run))}), "--repeats", "0",
+        "--checkpoints", json.dumps({"LocalNet": str(weights(run))}), "--repeats", "0", "--physics", "none",
+        "--reference_solver", "false",
         "--fields", json.dumps([study.forecast_field]), "--output", str(run / "benchmark"),
     )  # fmt: skip
     command(

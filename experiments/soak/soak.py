@@ -14,6 +14,7 @@ import collections
 import os
 import platform
 import random
+import re
 import shutil
 import signal
 import sys
@@ -36,6 +37,8 @@ from microevo.provenance import versions, write_file
 README = Path(__file__).with_name("README.md")
 FIGURES = "## The last figures\n"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# But for what Python itself reports of a destructor, as of an event loop whose making was interrupted: no program can catch it.
+TRACEBACK = re.compile(r"^(?!Exception ignored).*\nTraceback|\ATraceback", re.MULTILINE)
 STORE = "data.zarr"
 SIMULATE = ["simulate", "--process=SpinodalDecomposition", "--process.grid.shape=[16, 16]", "--process.first_frame=20"]
 EMA = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9, "use_buffers": False}}
@@ -201,7 +204,7 @@ def one_round(task: Task, reference: Reference, moments: random.Random) -> tuple
         if number != signal.SIGKILL:  # which the loader processes that are left complain of
             logs.append(log)
     logs.append(Path("round.end.log"))
-    clean = _join(_start(task.command, logs[-1])) == 0 and not any("Traceback" in log.read_text() for log in logs)
+    clean = _join(_start(task.command, logs[-1])) == 0 and not any(TRACEBACK.search(log.read_text()) for log in logs)
     return sent, clean and _same(task.result(Path(task.output)), reference.result)
 
 

@@ -83,10 +83,7 @@ def run(study: Study, name: str, output: Path, runs: Path) -> pd.DataFrame:
     Returns:
         A row for each training that is done.
     """
-    for store, recipe in study.recipes.items():
-        if not is_complete(store):
-            splits = ["--splits", json.dumps(study.splits)] if study.splits else []
-            command("simulate", "--config", recipe, "--output", store, *splits)
+    make_stores(study)
     rows: list[dict[str, Any]] = []
     seeds = {variant: options.get("seeds", study.seeds) for variant, options in study.variants.items()}
     for seed in sorted({seed for several in seeds.values() for seed in several}):
@@ -100,6 +97,14 @@ def run(study: Study, name: str, output: Path, runs: Path) -> pd.DataFrame:
         if study.protocols:
             benchmark(study, pd.DataFrame(rows), runs / name, output / name)
     return pd.DataFrame(rows)
+
+
+def make_stores(study: Study) -> None:
+    """Simulate the stores that are not there yet, or not finished."""
+    for store, recipe in study.recipes.items():
+        if not is_complete(store):
+            splits = ["--splits", json.dumps(study.splits)] if study.splits else []
+            command("simulate", "--config", recipe, "--output", store, *splits)
 
 
 def train_and_test(study: Study, variant: str, seed: int, runs: Path) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from microevo import plot
-from microevo.callbacks.run import log_image
 from microevo.models import Forecaster
 from microevo.provenance import write_file
 
@@ -49,8 +48,7 @@ class LeadCurves(Callback):
         folder = Path(trainer.default_root_dir)
         write_file(folder / "validation-leads.csv", self._table())
         if trainer.current_epoch % self.every_n_epochs == 0:
-            picture = plot.save(self._picture(type(pl_module).__name__), folder / "validation-leads.png")
-            log_image(trainer, "val/rmse against lead", [picture])
+            plot.save(self._picture(type(pl_module).__name__), folder / "validation-leads.png")
             self._to_wandb(trainer)
 
     def state_dict(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Lineage(Callback):
         loggers = _wandb_loggers(trainer)
         saver, folder = best_saver(trainer), Path(trainer.default_root_dir)
         best = recorded_best(folder)
-        if best is None or not self.weights or not loggers:
+        if best is None or not best.exists() or not self.weights or not loggers:
             return
         import wandb
 

@@ -15,7 +15,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from microevo.provenance import free_path, git_commit, versions, write_file
+from microevo.provenance import free_path, git_commit, read_record, versions, write_file
 
 
 class SaveRun(SaveConfigCallback):
@@ -57,6 +57,13 @@ class SaveRun(SaveConfigCallback):
             if isinstance(logger, WandbLogger):
                 keep = {key: tree[key] for key in ("seed_everything", "model", "data", "trainer") if key in tree}
                 logger.experiment.config.update(keep | about, allow_val_change=True)
+
+
+def run_records(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """What the trainings in some folders have written about themselves, the newest first, each with its `folder`."""
+    files = [path for folder in folders for path in folder.glob("run-fit*.json")]
+    newest_first = sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
+    return [read_record(path) | {"folder": path.parent} for path in newest_first]
 
 
 def batches_taken(trainer: Trainer) -> tuple[int, int]:

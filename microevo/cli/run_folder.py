@@ -10,13 +10,42 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
-from microevo.callbacks.run import command_line, slurm_job
-from microevo.provenance import read_record
+from microevo.callbacks.checkpoints import has_checkpoints, is_own
+from microevo.callbacks.run import command_line, run_records, slurm_job
 
 LOCK = "run.lock"
+
+
+def home_of(config: Namespace) -> Path:
+    """The folder of a config's first run; a config that a run has saved belongs to that run."""
+    if not config.get("config"):
+        return Path("runs") / config.model.class_path.rsplit(".", 1)[-1].lower()
+    path = Path(str(config.config[-1]))
+    if path.stem.startswith("config-") and any(path.parent.glob("run-*.json")):
+        return path.parent
+    return Path("runs") / path.stem
+
+
+def check_not_mixed(run_dir: Path, ckpt_path: str | None) -> None:
+    """Check that a training is not to write its checkpoints among those of another one.
+
+    Args:
+        run_dir: Folder of the run.
+        ckpt_path: Checkpoint that the training is to resume from, `last`, `best` or none.
+
+    Raises:
+        FileExistsError: It is.
+    """
+    if ckpt_path in ("last", "best") or not has_checkpoints(run_dir):
+        return
+    if ckpt_path is None or not is_own(run_dir, Path(ckpt_path)):
+        raise FileExistsError(
+            f"{run_dir} holds the checkpoints of a run; resume it (--ckpt_path last) or choose another --run_dir"
+        )
 
 
 def claim(path: Path) -> Path:
@@ -107,7 +136,7 @@ def requeued_run(home: Path) -> Path | None:
     """
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         return None
-    for record in _records(home.parent, f"{home.name}*"):
+    for record in run_records(home.parent.glob(f"{home.name}*")):
         if (record.get("slurm_job"), record.get("command")) == (slurm_job(), command_line()):
             return record["folder"]
     return None
@@ -117,11 +146,4 @@ def wandb_id(run_dir: Path) -> str | None:
     """The id under which W&B knows the run in this folder; None if it does not, or if a sweep gives the id."""
     if os.environ.get("WANDB_RUN_ID") or os.environ.get("WANDB_SWEEP_ID"):
         return None
-    return next((record["wandb_id"] for record in _records(run_dir.parent, run_dir.name) if "wandb_id" in record), None)
-
-
-def _records(parent: Path, pattern: str) -> Iterator[dict[str, Any]]:
-    """What trainings have written about themselves, the newest first, each with its `folder`."""
-    files = [path for folder in parent.glob(pattern) for path in folder.glob("run-fit*.json")]
-    for path in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
-        yield read_record(path) | {"folder": path.parent}
+    return next((record["wandb_id"] for record in run_records([run_dir]) if "wandb_id" in record), None)

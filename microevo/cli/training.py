@@ -20,13 +20,22 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
 from microevo.callbacks import ForecastWriter, LeadTable, Lineage, SaveLast, SaveRun, SeedSteps, Throughput
-from microevo.callbacks.checkpoints import best_saver, find_checkpoint, has_checkpoints, is_own, recorded_best
+from microevo.callbacks.checkpoints import best_saver, find_checkpoint, recorded_best
 from microevo.cli.errors import UsageError
 from microevo.cli.loggers import settle_loggers
 from microevo.cli.main import COMMANDS
 from microevo.cli.parser import ConfigFile, Parser, expand
 from microevo.cli.progress import Progress
-from microevo.cli.run_folder import claim, locked, remove_if_empty, requeued_run, started_together, wandb_id
+from microevo.cli.run_folder import (
+    check_not_mixed,
+    claim,
+    home_of,
+    locked,
+    remove_if_empty,
+    requeued_run,
+    started_together,
+    wandb_id,
+)
 from microevo.data import TrajectoryDataModule
 from microevo.data.location import writable
 from microevo.metrics import import_metrics
@@ -288,7 +297,7 @@ class TrainingCLI(LightningCLI):
         if os.environ.get(RUN_DIR):
             return Path(os.environ[RUN_DIR])
         asked = self.ckpt_path
-        home = self._home() if config.run_dir is None else writable(config.run_dir)
+        home = home_of(config) if config.run_dir is None else writable(config.run_dir)
         if config.trainer.fast_dev_run:  # which only looks for the checkpoints that are there
             return home
         requeued = requeued_run(home) if self.command == "fit" and asked is None else None
@@ -308,33 +317,9 @@ class TrainingCLI(LightningCLI):
             self.locks.callback(remove_if_empty, run_dir)
         if self.command == "fit":
             self.locks.enter_context(locked(run_dir))
-            self._check_not_mixed(run_dir)
+            check_not_mixed(run_dir, self.ckpt_path)
         os.environ[RUN_DIR] = str(run_dir)
         return run_dir
-
-    def _check_not_mixed(self, run_dir: Path) -> None:
-        """Check that a training is not to write its checkpoints among those of another one.
-
-        Raises:
-            FileExistsError: It is.
-        """
-        asked = self.ckpt_path
-        if asked in ("last", "best") or not has_checkpoints(run_dir):
-            return
-        if asked is None or not is_own(run_dir, Path(asked)):
-            raise FileExistsError(
-                f"{run_dir} holds the checkpoints of a run; resume it (--ckpt_path last) or choose another --run_dir"
-            )
-
-    def _home(self) -> Path:
-        """The folder of a config's first run; a config that a run has saved belongs to that run."""
-        configs = self.config[self.subcommand].get("config")
-        if not configs:
-            return Path("runs") / self.config[self.subcommand].model.class_path.rsplit(".", 1)[-1].lower()
-        config = Path(str(configs[-1]))
-        if config.stem.startswith("config-") and any(config.parent.glob("run-*.json")):
-            return config.parent
-        return Path("runs") / config.stem
 
     def _find_checkpoint(self) -> str | None:
         asked = self.ckpt_path

@@ -1,7 +1,6 @@
 """TrajectoryStore: simulated or imported trajectories on disk."""
 
 import errno
-import hashlib
 import itertools
 import math
 import os
@@ -22,6 +21,7 @@ from microevo.data.location import Folder, Location, locate, writable
 from microevo.data.schema import SCHEMA_VERSION, SPLITS, StoreSchema
 from microevo.data.scratch import put_in_place, scratch_folder
 from microevo.data.spans import spans_of
+from microevo.data.statistics import summarised
 from microevo.provenance import check_replaceable
 from microevo.span import Span
 
@@ -166,31 +166,8 @@ class TrajectoryStore:
         missing = self.missing()
         if missing:
             raise ValueError(f"{self.path} misses {len(missing)} of {len(self)} trajectories (first: {missing[0]})")
-        # Of the training split alone: other statistics would leak into everything that is scaled by them.
-        train = set(self.split("train").tolist())
-        digest = hashlib.sha256()
-        moments = {name: np.zeros(2) for name in self.fields}
-        extremes = {name: np.array([np.inf, -np.inf]) for name in self.fields}
-        for i in range(len(self)):
-            frames = self.read(i)
-            digest.update(np.ascontiguousarray(frames, dtype="<f4").tobytes())
-            if i not in train:
-                continue
-            for c, name in enumerate(self.fields):
-                values = frames[:, c].astype(np.float64)
-                moments[name] += values.mean(), (values**2).mean()
-                extremes[name] = np.array([min(extremes[name][0], values.min()), max(extremes[name][1], values.max())])
-        statistics = {}
-        for name in self.fields if train else ():
-            mean, square = moments[name] / len(train)
-            low, high = extremes[name]
-            statistics[name] = {
-                "mean": float(mean),
-                "std": float(np.sqrt(max(square - mean**2, 0.0))),
-                "min": float(low),
-                "max": float(high),
-            }
-        self.attributes |= {"statistics": statistics, "fingerprint": digest.hexdigest(), "complete": True}
+        statistics, digest = summarised(self)
+        self.attributes |= {"statistics": statistics, "fingerprint": digest, "complete": True}
         try:
             # At once: `attrs.update` writes one after the other, and a kill would leave `complete` without what it stands for.
             self._place.group(write=True).update_attributes(self.attributes)

@@ -62,8 +62,8 @@ def export(
             raise ValueError(
                 "horizon is for the formats torch-export and onnx; a model folder forecasts any number of frames"
             )
-        said = "" if notes is None else read_text(Path(notes)).strip()
-        text = model_card(checkpoint, "" if scores is None else benchmark_scores(scores, ckpt_path), said)
+        section = "" if notes is None else read_text(Path(notes)).strip()
+        text = model_card(checkpoint, "" if scores is None else benchmark_scores(scores, ckpt_path), section)
     elif scores is not None or notes is not None:
         raise ValueError(f"scores and notes go into the model card of a model folder; leave them out for {format}")
     with whole_output(target, overwrite) as made:

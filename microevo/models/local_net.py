@@ -129,8 +129,9 @@ class LocalNet(NetworkForecaster):
         self.register_buffer("change_rms", torch.ones(self.channels))
         self.register_buffer("center", torch.zeros(self.channels))
         self.register_buffer("spread", torch.ones(self.channels))
-        self.register_buffer("lowest", torch.full((self.channels,), -math.inf))
-        self.register_buffer("highest", torch.full((self.channels,), math.inf))
+        low, high = (0.0, 1.0) if head == "transport" else (-math.inf, math.inf)
+        self.register_buffer("lowest", torch.full((self.channels,), low))
+        self.register_buffer("highest", torch.full((self.channels,), high))
         self._apply_boundary()
 
     def setup(self, stage: str) -> None:

@@ -114,8 +114,9 @@ class MinimalCNN(BlockwiseForecaster):
             )
         self.bounded = bounded
         self.net = MinimalCNNNet(self.n_past, self.channels, frames_per_call, width, blocks, kernel)
-        self.register_buffer("lowest", torch.zeros(self.channels))
-        self.register_buffer("highest", torch.ones(self.channels))
+        if bounded:
+            self.register_buffer("lowest", torch.zeros(self.channels))
+            self.register_buffer("highest", torch.ones(self.channels))
 
     def setup(self, stage: str) -> None:
         """Measure the range of the fields when a new training begins."""

@@ -14,7 +14,7 @@ from microevo.sweep.figures import bars, parallel_coordinates
 from microevo.sweep.space import flat
 from microevo.sweep.trials import Trials
 
-SPOKEN = {
+WORDS = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "stopped early",
     TrialState.FAIL: "failed",
@@ -22,7 +22,7 @@ SPOKEN = {
 }
 OF_THE_TRIAL = ("run_dir", "ckpt_path", "config")
 CALLBACK = "microevo.callbacks.ValidationLog"
-FEWEST = 4  # trials from which the importance of a parameter can be told
+FEWEST = 4  # trials from which the importance of a parameter can be estimated
 
 
 def table(trials: Trials) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def table(trials: Trials) -> pd.DataFrame:
         rows.append(
             {
                 "trial": trial.number,
-                "state": SPOKEN[trial.state],
+                "state": WORDS[trial.state],
                 trials.sweep.metric: notes.get("best"),
                 "validations": notes.get("validations"),
                 "minutes": notes.get("minutes"),
@@ -42,7 +42,7 @@ def table(trials: Trials) -> pd.DataFrame:
             }
         )
     frame = pd.DataFrame(rows)
-    order = list(SPOKEN.values())
+    order = list(WORDS.values())
     frame["rank"] = [order.index(state) for state in frame["state"]]
     frame["value"] = frame[trials.sweep.metric].astype(float) * (-1 if trials.sweep.maximize else 1)
     frame["validations"] = frame["validations"].astype("Int64")
@@ -66,7 +66,7 @@ def write_report(trials: Trials) -> None:
 
 
 def best_config(trials: Trials) -> dict[str, Any] | None:
-    """The config of the best trial, for a run of its own; of a program that keeps none its settings; None if there is no best."""
+    """The config of the best trial, for a run of its own, or its settings if its program keeps no config; None if none ended."""
     best = trials.best()
     if best is None:
         return None
@@ -96,7 +96,7 @@ def draw(trials: Trials) -> None:
 def _markdown(trials: Trials, frame: pd.DataFrame) -> str:
     sweep, folder = trials.sweep, trials.folder
     counts = frame["state"].value_counts()
-    said = ", ".join(f"{counts[state]} {state}" for state in SPOKEN.values() if state in counts)
+    said = ", ".join(f"{counts[state]} {state}" for state in WORDS.values() if state in counts)
     lines = [
         f"# {sweep.name}",
         "",

@@ -74,7 +74,7 @@ class _Job:
     claim: Claim
     process: subprocess.Popen[bytes]
     began: float
-    stopped: float | None = None  # when it was told to stop
+    stopped: float | None = None  # when it was asked to stop
 
 
 class _Runner:
@@ -251,8 +251,8 @@ def _reason(log: Path, code: int, metric: str, values: Sequence[float]) -> str:
         what = f"{metric} was never finite" if values else f"no validation logged {metric}"
         return f"{what}, in {len(values)} validations" if values else what
     lines = [line.strip() for line in re.split(r"[\r\n]+", log.read_text(errors="replace")) if line.strip()]
-    told = [line for line in lines if line.startswith("microevo: error: ")]
-    last = (told or lines or ["it wrote nothing"])[-1].removeprefix("microevo: error: ")
+    errors = [line for line in lines if line.startswith("microevo: error: ")]
+    last = (errors or lines or ["it wrote nothing"])[-1].removeprefix("microevo: error: ")
     return f"killed by {signal.Signals(-code).name}, after: {last}" if code < 0 else last
 
 

@@ -71,9 +71,10 @@ def test_forecasts_follow_a_shift_of_a_periodic_frame(head: str):
     torch.testing.assert_close(moved, model(past, 3).roll((4, 8), dims=(-2, -1)))
 
 
+@pytest.mark.parametrize("head", ["conserving", "transport"])
 @pytest.mark.parametrize("boundary", ["periodic", pytest.param("no-flux", marks=pytest.mark.slow)])
-def test_the_conserving_head_keeps_the_mean_over_a_thousand_frames(boundary: str):
-    model = strong(tiny(head="conserving", boundary=boundary, channels=2, patch=1), std=0.03)
+def test_heads_that_conserve_keep_the_mean_over_a_thousand_frames(head: str, boundary: str):
+    model = strong(tiny(head=head, boundary=boundary, channels=2, patch=1), std=0.03)
     model.change_rms.fill_(0.01)
     past = torch.rand(2, 4, 2, 8, 8)
     with torch.no_grad():

@@ -44,16 +44,8 @@ def expanded_by_wandb(command: list[str], json_file: Path) -> list[str]:
 @pytest.mark.parametrize("macro", ["args", "args_no_equals", "args_json", "args_json_file"])
 def test_a_command_is_expanded_as_wandb_expands_it(macro, tmp_path, monkeypatch):
     monkeypatch.setenv("STORES", "/data")
-    command = [
-        "${env}",
-        "${interpreter}",
-        "-m",
-        "${program}",
-        "fit",
-        "--config",
-        "${envvar:STORES}/a.yaml",
-        f"${{{macro}}}",
-    ]
+    command = ["${env}", "${interpreter}", "-m", "${program}", "fit", "--config", "${envvar:STORES}/a.yaml"]
+    command.append(f"${{{macro}}}")
     sweep = read_sweep(written(tmp_path, command=list(command)))
     assert sweep.words(SETTINGS, tmp_path / "trial.json") == expanded_by_wandb(command, tmp_path / "trial.json")
 

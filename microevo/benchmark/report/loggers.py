@@ -1,7 +1,6 @@
 """A report for W&B: tables, curves, figures and animations; means and curves for other loggers."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -11,7 +10,7 @@ from microevo.benchmark.competitors import BASELINE, TRUTH
 from microevo.benchmark.leaderboard import ScoreCurves
 from microevo.benchmark.report.build import ProtocolReport, Report
 from microevo.benchmark.report.figures import figure_name
-from microevo.provenance import read_record
+from microevo.callbacks.run import run_records
 
 
 def log_report(report: Report, logger: Logger) -> None:
@@ -106,7 +105,7 @@ def compared_runs(report: Report, project: str = "") -> pd.DataFrame:
     for model, paths in report.results.record["settings"].get("checkpoints", {}).items():
         several = [paths] if isinstance(paths, str) else paths
         for path in several:
-            about = run_of(Path(path))
+            about = next(iter(run_records(Path(path).parents[:2])), {})  # of the folder above `checkpoints`
             run = about.get("wandb_id")
             rows.append(
                 {
@@ -120,12 +119,6 @@ def compared_runs(report: Report, project: str = "") -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows, columns=["model", "checkpoint", "run", "link", "seed", "data", "commit"])
-
-
-def run_of(checkpoint: Path) -> dict[str, Any]:
-    """What the training that wrote a checkpoint has kept of itself; empty where that is not beside it."""
-    records = [path for folder in checkpoint.parents[:2] for path in folder.glob("run-fit*.json")]
-    return read_record(max(records, key=lambda path: path.stat().st_mtime)) if records else {}
 
 
 def animations(protocol: ProtocolReport) -> list[Path]:
